@@ -1,0 +1,147 @@
+//! One process image with its lineage.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use crate::event::TaskKey;
+use crate::text::Text;
+
+/// Links to the parents that a process keeps alive. A chain of daemons that fork and exit for
+/// ever would otherwise keep every ancestor it ever had.
+pub const LINEAGE_MAX: usize = 64;
+
+/// One image of one process: what ran between two `execve` (or fork and `execve`, or exit).
+///
+/// Immutable but for its end, so that alerts and children share it without locks. It holds its
+/// parent *as it was at fork*: lineage survives the parent's exit and its later images.
+#[derive(Debug, Default)]
+pub struct Process {
+    pub key: TaskKey,
+    /// The image that forked this process; none for pid 1, kernel threads and what predates us.
+    pub parent: Option<Arc<Process>>,
+    /// The image that this process ran before the present one (`prev_exe`, `prev_args`): the
+    /// parent's until the first `execve`. Only its texts are kept, not its lineage.
+    pub previous: Option<Arc<Image>>,
+    pub image: Arc<Image>,
+    pub ppid: u32,
+    /// Wall clock, from the kernel's start time.
+    pub start: Option<SystemTime>,
+    /// When this image was executed; none when forked and not (yet) executed.
+    pub exec: Option<SystemTime>,
+    pub creds: Creds,
+    pub namespaces: Namespaces,
+    /// Inode of the cgroup v2 directory.
+    pub cgroup: u64,
+    pub cwd: Text,
+    /// Controlling terminal ("pts0"), empty without one.
+    pub tty: Text,
+    pub comm: Text,
+    end: OnceLock<(SystemTime, i32)>,
+    children: AtomicU64,
+}
+
+/// What was executed and how.
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    pub exe: Text,
+    /// The argument vector, head and tail of it where it was too long.
+    pub args: Vec<Text>,
+    /// Bytes of the whole argument list, NULs included.
+    pub args_length: u32,
+    pub args_truncated: bool,
+    /// The script that the kernel was asked to run, when `exe` is its interpreter.
+    pub script: Option<Text>,
+    /// The dynamic loader that the ELF asks for is not known here; this is the `#!` program.
+    pub interpreter: Option<Text>,
+    pub dev: u64,
+    pub inode: u64,
+    pub memfd: bool,
+    pub deleted: bool,
+    pub overlay: bool,
+}
+
+/// User, group and capability sets, as in `struct cred`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Creds {
+    pub uid: u32,
+    pub gid: u32,
+    pub euid: u32,
+    pub egid: u32,
+    /// Bit n is capability n (`linux/capability.h`).
+    pub cap_effective: u64,
+    pub cap_permitted: u64,
+    pub cap_inheritable: u64,
+    /// Audit login uid; `u32::MAX` when never set.
+    pub loginuid: u32,
+    pub sessionid: u32,
+}
+
+/// Inode numbers of the namespaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Namespaces {
+    pub mnt: u32,
+    pub pid: u32,
+    pub uts: u32,
+    pub ipc: u32,
+    pub net: u32,
+    pub cgroup: u32,
+    pub user: u32,
+}
+
+impl Process {
+    pub fn pid(&self) -> u32 {
+        self.key.tgid
+    }
+
+    pub fn exe(&self) -> &str {
+        self.image.exe.as_str()
+    }
+
+    /// Base name of the executable: the recipes' `cmd`.
+    pub fn cmd(&self) -> &str {
+        self.exe().rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The arguments joined by spaces: the recipes' `args`.
+    pub fn args(&self) -> String {
+        self.image.args_joined()
+    }
+
+    /// When it ended and its wait status (`exit code << 8 | signal`); none while it runs.
+    pub fn end(&self) -> Option<(SystemTime, i32)> {
+        self.end.get().copied()
+    }
+
+    /// The first report of the end is kept.
+    pub fn ended(&self, at: SystemTime, status: i32) {
+        let _ = self.end.set((at, status));
+    }
+
+    /// Processes that this image forked, as far as they were seen.
+    pub fn children(&self) -> u64 {
+        self.children.load(Ordering::Relaxed)
+    }
+
+    pub fn count_child(&self) {
+        self.children.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The process itself, its parent, and so on up to the oldest that is known.
+    pub fn lineage(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |process| process.parent.as_deref()).take(LINEAGE_MAX)
+    }
+}
+
+impl Image {
+    pub fn args_joined(&self) -> String {
+        let mut joined = String::new();
+        for (at, arg) in self.args.iter().enumerate() {
+            if at > 0 {
+                joined.push(' ');
+            }
+            joined.push_str(arg.as_str());
+        }
+        joined
+    }
+}
