@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The epoch store as programs see it: enter an epoch once, work in that one only, count
+ * everything, ring when it is half full. And the identity of a task.
+ */
+#ifndef RAQIB_COMMON_H
+#define RAQIB_COMMON_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include "types.h"
+#include "maps.h"
+
+/* Kernel memory by address, read like a struct; a bad address reads as zeros. */
+#define kernel(address, type) bpf_core_cast((const void *)(address), struct type)
+
+/* The pointer in a field as a number: the verifier lets numbers, not pointers, cross functions. */
+#define address_in(field)                                                                      \
+	({                                                                                     \
+		__u64 address__ = 0;                                                           \
+		bpf_probe_read_kernel(&address__, sizeof(address__), &(field));                \
+		address__;                                                                     \
+	})
+
+#define EEXIST 17
+
+#define AT_FDCWD -100
+
+/* One program's stay in one epoch of one journal. */
+struct stay {
+	__u32 journal;
+	__u32 slot;
+	__u32 at; /* journal * 2 + slot */
+	struct ledger *ledger;
+};
+
+/* The epoch is read here and nowhere else: user space waits for whoever read the old one. */
+static __always_inline bool enter(struct stay *stay, __u32 journal)
+{
+	__u64 *epoch = bpf_map_lookup_elem(&epochs, &journal);
+
+	if (!epoch)
+		return false;
+	stay->journal = journal;
+	stay->slot = *(volatile __u64 *)epoch & 1;
+	stay->at = journal * 2 + stay->slot;
+	stay->ledger = bpf_map_lookup_elem(&ledgers, &stay->at);
+	return stay->ledger;
+}
+
+/* Atomic although per CPU: an interrupt may count in the middle of a task's own addition. */
+static __always_inline void count_events(struct stay *stay, __u64 events)
+{
+	__sync_fetch_and_add(&stay->ledger->events, events);
+}
+
+static __always_inline void count_refused(struct stay *stay, __u64 events)
+{
+	__sync_fetch_and_add(&stay->ledger->refused, events);
+}
+
+/* One record an epoch: user space seals early. A full ring means that it already knows. */
+static __noinline int ring(__u32 journal, __u32 slot)
+{
+	struct bell *bell = bpf_ringbuf_reserve(&bells, sizeof(*bell), 0);
+
+	if (!bell)
+		return 0;
+	bell->journal = journal;
+	bell->slot = slot;
+	bpf_ringbuf_submit(bell, BPF_RB_FORCE_WAKEUP);
+	return 0;
+}
+
+static __always_inline void count_row(struct stay *stay, bool text)
+{
+	struct fill *fill = bpf_map_lookup_elem(&fills, &stay->at);
+	struct limits *limits = bpf_map_lookup_elem(&bell_limits, &stay->journal);
+
+	if (!fill || !limits)
+		return;
+	if (text)
+		__sync_fetch_and_add(&fill->text_rows, 1);
+	else
+		__sync_fetch_and_add(&fill->rows, 1);
+	/* Two CPUs may both ring: harmless, and cheaper than an exchange on every row. */
+	if (fill->rung || (fill->rows < limits->rows && fill->text_rows < limits->text_rows))
+		return;
+	fill->rung = 1;
+	ring(stay->journal, stay->slot);
+}
+
+/*
+ * The only way into a table: a row that is there is returned, a missing one is made from
+ * `empty`, and a refusal is counted by the caller as events. Never evicts.
+ */
+static __always_inline void *find_or_make(struct stay *stay, void *rows, const void *key,
+					  const void *empty)
+{
+	void *row = bpf_map_lookup_elem(rows, key);
+	long err;
+
+	if (row)
+		return row;
+	err = bpf_map_update_elem(rows, key, empty, BPF_NOEXIST);
+	if (!err)
+		count_row(stay, false);
+	else if (err != -EEXIST)
+		return NULL;
+	return bpf_map_lookup_elem(rows, key);
+}
+
+/* Texts hang on rows: a refusal costs a name, not an event, and is counted as such. */
+static __always_inline bool put_text(struct stay *stay, void *texts, const void *key,
+				     const void *text)
+{
+	long err = bpf_map_update_elem(texts, key, text, BPF_NOEXIST);
+
+	if (!err) {
+		count_row(stay, true);
+		return true;
+	}
+	if (err != -EEXIST)
+		__sync_fetch_and_add(&stay->ledger->text_refused, 1);
+	return false;
+}
+
+static __always_inline void task_identity(struct task_struct *task, struct task_key *key)
+{
+	key->start_ns = task->group_leader->start_boottime;
+	key->tgid = task->tgid;
+	key->exec_id = (__u32)task->self_exec_id;
+}
+
+/* The open file behind an fd of the current task; 0: none. */
+static __always_inline __u64 fd_file(__s32 fd)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct fdtable *fdt = task->files->fdt;
+	__u64 file = 0;
+
+	if (fd < 0 || (__u32)fd >= fdt->max_fds)
+		return 0;
+	bpf_probe_read_kernel(&file, sizeof(file), &fdt->fd[fd]);
+	return file;
+}
+
+static __always_inline __u64 mix(__u64 a, __u64 b)
+{
+	a = (a ^ b) * 0x9E3779B97F4A7C15ULL;
+	return a ^ (a >> 29);
+}
+
+/* Entities call one another's facts through these; each stands in its entity's file. */
+extern __u64 intern_path(__u64 mount, __u64 dentry, __u32 journal, __u32 slot);
+extern __u64 intern_argument(__u64 parent, __u64 user_name, __u32 journal, __u32 slot);
+extern int record_file(__u64 file, __u32 action, __u32 also);
+extern int record_path(__s32 dirfd, __u64 name, __u32 action);
+extern int record_accept(__u64 file);
+extern int record_env(__u64 start, __u64 end);
+
+#endif

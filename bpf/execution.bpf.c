@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * One row for each image of each process: forked, executed, ended. All three are taken where
+ * the kernel has already done them, so nothing depends on the process still being there when
+ * user space looks: one that lives for a few microseconds is as complete as any other.
+ *
+ * Threads are not rows: they share the image. A thread group ends when its last thread does.
+ */
+#include "task.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define PF_KTHREAD 0x00200000
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
+
+TABLE(exec_rows, 2, task_key, exec_row);
+
+TABLE(exec_texts, 2, text_key, text_row);
+
+/* Rows and texts are larger than the stack likes. Tracepoint programs are not preempted. */
+struct draft {
+	struct exec_row row;
+	struct text_row text;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct draft);
+} drafts SEC(".maps");
+
+static __always_inline struct draft *new_draft(void)
+{
+	__u32 zero = 0;
+	struct draft *draft = bpf_map_lookup_elem(&drafts, &zero);
+
+	if (draft)
+		__builtin_memset(&draft->row, 0, sizeof(draft->row));
+	return draft;
+}
+
+static __always_inline void describe_exe(struct exec_row *row, __u64 address, __u32 slot)
+{
+	struct file *file = kernel(address, file);
+	struct dentry *dentry = file->f_path.dentry;
+	struct inode *inode = file->f_inode;
+
+	row->exe_inode = inode->i_ino;
+	row->exe_dev = inode->i_sb->s_dev;
+	if (inode->i_sb->s_magic == OVERLAYFS_SUPER_MAGIC)
+		row->exe_flags |= FILE_OVERLAY;
+	if (dentry == dentry->d_parent)
+		row->exe_flags |= FILE_MEMFD;
+	else if (!dentry->d_hash.pprev)
+		row->exe_flags |= FILE_DELETED;
+	row->exe_path = intern_path(address_in(file->f_path.mnt),
+				    address_in(file->f_path.dentry), J_EXECUTION, slot);
+}
+
+/* Finds or makes the row of `key` and adds what `draft` learned, unless it is there already. */
+static __always_inline struct exec_row *put_row(struct stay *stay, struct task_key *key,
+						struct exec_row *draft, __u32 event)
+{
+	void *rows = bpf_map_lookup_elem(&exec_rows, &stay->slot);
+	struct exec_row *row;
+
+	count_events(stay, 1);
+	row = rows ? find_or_make(stay, rows, key, draft) : NULL;
+	if (!row) {
+		count_refused(stay, 1);
+		return NULL;
+	}
+	__sync_fetch_and_add(&row->counts[event], 1);
+	return row;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct draft *draft;
+	struct task_key key;
+	struct stay stay;
+
+	if (child->pid != child->tgid || (child->flags & PF_KTHREAD) ||
+	    !enter(&stay, J_EXECUTION))
+		return 0;
+	draft = new_draft();
+	if (!draft)
+		return 0;
+	task_identity(child, &key);
+	task_identity(parent, &draft->row.parent);
+	draft->row.fork_ns = key.start_ns;
+	describe_task(&draft->row, child);
+	put_row(&stay, &key, &draft->row, EX_FORK);
+	return 0;
+}
+
+/* One chunk of a text at a user or kernel address. A page that is not there ends the text. */
+static __always_inline bool put_chunk(struct stay *stay, struct text_key *key,
+				      struct text_row *text, __u64 from, __u32 length, bool user)
+{
+	void *texts = bpf_map_lookup_elem(&exec_texts, &stay->slot);
+	long err;
+
+	if (length > TEXT_CHUNK)
+		length = TEXT_CHUNK;
+	barrier_var(length);
+	if (!texts || length > TEXT_CHUNK)
+		return false;
+	if (user)
+		err = bpf_probe_read_user(text->bytes, length, (void *)from);
+	else
+		err = bpf_probe_read_kernel(text->bytes, length, (void *)from);
+	if (err)
+		return false;
+	text->length = length;
+	put_text(stay, texts, key, text);
+	return true;
+}
+
+/* The head and the tail of the argument block; what is between is left out and said so. */
+static __noinline int put_args(struct stay *stay, struct task_key *task, __u64 start, __u64 end)
+{
+	struct text_key key = { .task = *task, .kind = TEXT_ARGS };
+	__u32 zero = 0;
+	struct draft *draft = bpf_map_lookup_elem(&drafts, &zero);
+	__u64 head = start, from;
+
+	if (!draft || end <= start)
+		return 0;
+#pragma clang loop unroll(disable)
+	for (__u32 chunk = 0; chunk < ARGS_HEAD_CHUNKS; chunk++) {
+		if (head >= end)
+			return 0;
+		key.chunk = chunk;
+		if (!put_chunk(stay, &key, &draft->text, head, end - head, true))
+			return 0;
+		head += TEXT_CHUNK;
+	}
+	key.kind = TEXT_ARGS_TAIL;
+#pragma clang loop unroll(disable)
+	for (__u32 chunk = 0; chunk < ARGS_TAIL_CHUNKS; chunk++) {
+		if (end <= head)
+			return 0;
+		from = end - TEXT_CHUNK > head ? end - TEXT_CHUNK : head;
+		key.chunk = chunk;
+		if (!put_chunk(stay, &key, &draft->text, from, end - from, true))
+			return 0;
+		end = from;
+	}
+	return 0;
+}
+
+#define PATH_CHUNKS 17 /* PATH_MAX */
+static __noinline int put_string(struct stay *stay, struct task_key *task, __u32 kind,
+				 __u64 string)
+{
+	struct text_key key = { .task = *task, .kind = kind };
+	__u32 zero = 0;
+	struct draft *draft = bpf_map_lookup_elem(&drafts, &zero);
+	void *texts = bpf_map_lookup_elem(&exec_texts, &stay->slot);
+
+	if (!draft || !texts)
+		return 0;
+#pragma clang loop unroll(disable)
+	for (__u32 chunk = 0; chunk < PATH_CHUNKS; chunk++) {
+		long got = bpf_probe_read_kernel_str(
+			draft->text.bytes, TEXT_CHUNK,
+			(void *)(string + chunk * (TEXT_CHUNK - 1)));
+
+		if (got <= 0)
+			return 0;
+		draft->text.length = got - 1;
+		key.chunk = chunk;
+		put_text(stay, texts, &key, &draft->text);
+		if (got < TEXT_CHUNK)
+			return 0;
+	}
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(sched_process_exec, struct task_struct *task, pid_t old_pid,
+	     struct linux_binprm *bprm)
+{
+	struct mm_struct *mm = task->mm;
+	struct fs_struct *fs = task->fs;
+	__u64 image = address_in(bprm->file);
+	__u64 args = mm->arg_start, args_end = mm->arg_end;
+	struct draft *draft = new_draft();
+	struct exec_row *row;
+	struct task_key key;
+	struct stay stay;
+
+	task_identity(task, &key);
+	if (!draft || key.tgid == self_tgid || !enter(&stay, J_EXECUTION))
+		return 0;
+	row = &draft->row;
+	row->exec_ns = bpf_ktime_get_boot_ns();
+	describe_task(row, task);
+	describe_exe(row, image, stay.slot);
+	row->cwd_path = intern_path(address_in(fs->pwd.mnt), address_in(fs->pwd.dentry),
+				    J_EXECUTION, stay.slot);
+	row->args_length = args_end - args;
+	row->script = bprm->interp != bprm->filename;
+	if (put_row(&stay, &key, row, EX_EXEC)) {
+		put_args(&stay, &key, args, args_end);
+		if (row->script) {
+			put_string(&stay, &key, TEXT_SCRIPT, address_in(bprm->filename));
+			put_string(&stay, &key, TEXT_INTERPRETER, address_in(bprm->interp));
+		}
+	}
+	record_file(image, FA_EXECVE, FA_EXECVE);
+	record_env(mm->env_start, mm->env_end);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(sched_process_exit, struct task_struct *task)
+{
+	struct signal_struct *signal = task->signal;
+	struct draft *draft;
+	struct exec_row *row;
+	struct task_key key;
+	struct stay stay;
+	__u64 now;
+
+	if (signal->live.counter || (task->flags & PF_KTHREAD))
+		return 0;
+	draft = new_draft();
+	if (!draft || !enter(&stay, J_EXECUTION))
+		return 0;
+	task_identity(task, &key);
+	now = bpf_ktime_get_boot_ns();
+	/* A row made here carries the end and nothing else: user space has the rest. */
+	row = put_row(&stay, &key, &draft->row, EX_EXIT);
+	if (!row)
+		return 0;
+	row->exit_ns = now;
+	row->exit_status = signal->group_exit_code ? signal->group_exit_code : task->exit_code;
+	return 0;
+}

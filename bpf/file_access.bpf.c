@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/* Files as tasks reach them: one row for each (task image, name of an inode), acts counted. */
+#include "common.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define FMODE_CREATED 0x100000
+
+/* Superblocks whose files are not files: they have no names and are acted upon all the time. */
+#define PIPEFS_MAGIC 0x50495045
+#define SOCKFS_MAGIC 0x534F434B
+#define ANON_INODE_FS_MAGIC 0x09041934
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
+
+TABLE(file_rows, 2, file_key, file_row);
+
+static __always_inline bool begin(struct stay *stay, struct file_key *key)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	task_identity(task, &key->task);
+	return key->task.tgid != self_tgid && enter(stay, J_FILE_ACCESS);
+}
+
+/* Everything that only a new row needs: the path walk is the costly part. */
+static __noinline int describe(struct file_row *row, __u64 address, __u32 slot)
+{
+	struct file *file = kernel(address, file);
+	struct dentry *dentry = file->f_path.dentry;
+	struct inode *inode = file->f_inode;
+
+	row->first_ns = bpf_ktime_get_boot_ns();
+	row->first_tick = bpf_jiffies64();
+	row->mode = inode->i_mode;
+	row->uid = inode->i_uid.val;
+	row->gid = inode->i_gid.val;
+	row->size = inode->i_size;
+	if (inode->i_sb->s_magic == OVERLAYFS_SUPER_MAGIC)
+		row->flags |= FILE_OVERLAY;
+	if (!dentry->d_hash.pprev && dentry != dentry->d_parent)
+		row->flags |= FILE_DELETED;
+	row->path = intern_path(address_in(file->f_path.mnt), address_in(file->f_path.dentry),
+				J_FILE_ACCESS, slot);
+	return 0;
+}
+
+/* The table of the epoch, with the events counted: from here on each is in a row or refused. */
+static __always_inline void *open_table(struct stay *stay, __u32 events)
+{
+	void *rows = bpf_map_lookup_elem(&file_rows, &stay->slot);
+
+	count_events(stay, events);
+	if (!rows)
+		count_refused(stay, events);
+	return rows;
+}
+
+static __always_inline void add(struct file_row *row, __u32 action)
+{
+	__sync_fetch_and_add(&row->counts[action & 15], 1);
+}
+
+/* `action` of enum file_action happened to an open file, and `also` another, or the same. */
+int record_file(__u64 address, __u32 action, __u32 also)
+{
+	struct file *file = kernel(address, file);
+	struct inode *inode = file->f_inode;
+	struct dentry *dentry = file->f_path.dentry;
+	struct super_block *sb = inode->i_sb;
+	__u64 magic = sb->s_magic;
+	struct file_key key = {};
+	struct file_row *row;
+	bool created, two;
+	struct stay stay;
+	void *rows;
+
+	if (!inode || magic == SOCKFS_MAGIC || magic == PIPEFS_MAGIC ||
+	    magic == ANON_INODE_FS_MAGIC)
+		return 0;
+	if (!begin(&stay, &key))
+		return 0;
+	created = action == FA_OPEN && (file->f_mode & FMODE_CREATED);
+	two = also != action;
+	key.inode = inode->i_ino;
+	key.dev = sb->s_dev;
+	key.parent = dentry->d_parent->d_inode->i_ino;
+	key.name = dentry->d_name.hash_len;
+	key.mount = (__u64)file->f_path.mnt;
+	rows = open_table(&stay, 1 + created + two);
+	if (!rows)
+		return 0;
+	row = bpf_map_lookup_elem(rows, &key);
+	if (!row) {
+		struct file_row empty = {};
+
+		describe(&empty, address, stay.slot);
+		row = find_or_make(&stay, rows, &key, &empty);
+	}
+	if (!row) {
+		count_refused(&stay, 1 + created + two);
+		return 0;
+	}
+	add(row, action);
+	if (created)
+		add(row, FA_CREATE);
+	if (two)
+		add(row, also);
+	row->last_tick = bpf_jiffies64();
+	return 0;
+}
+
+/*
+ * `action` happened to a path that the task passed. The base directory is a kernel object; the
+ * string below it is the task's own word, read after the kernel has used it.
+ */
+int record_path(__s32 dirfd, __u64 name, __u32 action)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct file_row empty = { .flags = FILE_BY_NAME };
+	struct file_key key = {};
+	struct file_row *row;
+	__u64 base = NODE_ROOT;
+	struct stay stay;
+	char first = 0;
+	void *rows;
+
+	if (!begin(&stay, &key))
+		return 0;
+	bpf_probe_read_user(&first, 1, (void *)name);
+	if (first != '/') {
+		__u64 mount, dentry;
+
+		if (dirfd == AT_FDCWD) {
+			mount = address_in(task->fs->pwd.mnt);
+			dentry = address_in(task->fs->pwd.dentry);
+		} else {
+			struct file *file = kernel(fd_file(dirfd), file);
+
+			mount = address_in(file->f_path.mnt);
+			dentry = address_in(file->f_path.dentry);
+		}
+		base = intern_path(mount, dentry, J_FILE_ACCESS, stay.slot);
+	}
+	empty.first_ns = bpf_ktime_get_boot_ns();
+	empty.first_tick = bpf_jiffies64();
+	empty.path = intern_argument(base, name, J_FILE_ACCESS, stay.slot);
+	key.name = empty.path;
+	rows = open_table(&stay, 1);
+	if (!rows)
+		return 0;
+	row = find_or_make(&stay, rows, &key, &empty);
+	if (!row) {
+		count_refused(&stay, 1);
+		return 0;
+	}
+	add(row, action);
+	row->last_tick = bpf_jiffies64();
+	return 0;
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * DNS answers as they arrive: the bytes, not their meaning. A parser of hostile input belongs
+ * where it can be fuzzed, bounded and mended without a verifier: in user space.
+ */
+#include "net.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+TABLE(dns_rows, 2, dns_key, dns_row);
+
+/* Too large for the stack. Packets come in with softirqs off: one at a time on a CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct dns_row);
+} dns_drafts SEC(".maps");
+
+static __always_inline __u64 hash_flow(const struct flow_key *flow)
+{
+	const __u64 *words = (const __u64 *)&flow->local;
+	__u64 hash = 0;
+
+#pragma clang loop unroll(full)
+	for (int word = 0; word < 6; word++)
+		hash = mix(hash, words[word]);
+	return hash;
+}
+
+static __always_inline void put(struct __sk_buff *skb, struct packet *packet, struct dns_row *row)
+{
+	struct dns_key key = { .task = packet->flow.task, .seq = packet->seq };
+	struct dns_row *there;
+	struct stay stay;
+	void *rows;
+
+	if (!enter(&stay, J_NETWORK_PEERS))
+		return;
+	rows = bpf_map_lookup_elem(&dns_rows, &stay.slot);
+	key.flow = hash_flow(&packet->flow);
+	row->flow = packet->flow;
+	row->first_ns = bpf_ktime_get_boot_ns();
+	row->payload = packet->length;
+	row->count = 0;
+#pragma clang loop unroll(disable)
+	for (__u32 chunk = 0; chunk < DNS_CHUNKS; chunk++) {
+		__u32 from = chunk * DNS_CHUNK, length;
+
+		if (from >= packet->length)
+			return;
+		length = packet->length - from;
+		if (length > DNS_CHUNK)
+			length = DNS_CHUNK;
+		barrier_var(length);
+		if (!length || length > DNS_CHUNK)
+			return;
+		count_events(&stay, 1);
+		key.chunk = chunk;
+		row->length = length;
+		there = NULL;
+		if (rows && !bpf_skb_load_bytes(skb, packet->payload + from, row->bytes, length))
+			there = find_or_make(&stay, rows, &key, row);
+		if (there)
+			__sync_fetch_and_add(&there->count, 1);
+		else
+			count_refused(&stay, 1);
+	}
+	if (packet->length > DNS_CHUNKS * DNS_CHUNK)
+		__sync_fetch_and_add(&stay.ledger->text_refused, 1);
+}
+
+int record_dns(struct __sk_buff *skb, struct packet *packet)
+{
+	__u32 zero = 0;
+	struct dns_row *row = bpf_map_lookup_elem(&dns_drafts, &zero);
+
+	if (row && packet)
+		put(skb, packet, row);
+	return 0;
+}

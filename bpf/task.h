@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What a task is: credentials, namespaces, terminal. For new rows and for the iterator. */
+#ifndef RAQIB_TASK_H
+#define RAQIB_TASK_H
+
+#include "common.h"
+
+static __always_inline void describe_creds(struct exec_row *row, const struct cred *cred)
+{
+	row->uid = cred->uid.val;
+	row->gid = cred->gid.val;
+	row->euid = cred->euid.val;
+	row->egid = cred->egid.val;
+	row->ns_user = cred->user_ns->ns.inum;
+	/* An array of two words before Linux 6.3, one long since: the same 8 bytes. */
+	bpf_probe_read_kernel(&row->cap_effective, 8, &cred->cap_effective);
+	bpf_probe_read_kernel(&row->cap_permitted, 8, &cred->cap_permitted);
+	bpf_probe_read_kernel(&row->cap_inheritable, 8, &cred->cap_inheritable);
+}
+
+static __always_inline void describe_namespaces(struct exec_row *row, struct nsproxy *proxy,
+						struct pid *pid)
+{
+	__u32 level = pid->level;
+	struct upid upid = {};
+
+	row->ns_mnt = proxy->mnt_ns->ns.inum;
+	row->ns_uts = proxy->uts_ns->ns.inum;
+	row->ns_ipc = proxy->ipc_ns->ns.inum;
+	row->ns_net = proxy->net_ns->ns.inum;
+	row->ns_cgroup = proxy->cgroup_ns->ns.inum;
+	bpf_probe_read_kernel(&upid, sizeof(upid), &pid->numbers[level]);
+	row->ns_pid = kernel(upid.ns, pid_namespace)->ns.inum;
+}
+
+/* What a task is, whatever has just happened to it. The task is trusted: walked directly. */
+static __always_inline void describe_task(struct exec_row *row, struct task_struct *task)
+{
+	struct tty_struct *tty = task->signal->tty;
+
+	describe_creds(row, task->cred);
+	describe_namespaces(row, task->nsproxy, task->thread_pid);
+	row->ppid = task->real_parent->tgid;
+	row->cgroup = task->cgroups->dfl_cgrp->kn->id;
+	bpf_probe_read_kernel_str(row->comm, sizeof(row->comm), task->comm);
+	if (tty)
+		bpf_probe_read_kernel_str(row->tty, sizeof(row->tty), tty->name);
+	row->loginuid = -1;
+	row->sessionid = -1;
+	if (bpf_core_field_exists(task->loginuid))
+		row->loginuid = task->loginuid.val;
+	if (bpf_core_field_exists(task->sessionid))
+		row->sessionid = task->sessionid;
+}
+
+#endif

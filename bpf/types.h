@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Every struct that crosses from the kernel to user space. This file is the only truth on their
+ * layout: user space uses the types that the skeleton generates from it. Fixed-width fields,
+ * widest first, no implicit padding (padding in a key would be a different key), sizes asserted.
+ */
+#ifndef RAQIB_TYPES_H
+#define RAQIB_TYPES_H
+
+#define SIZE_IS(type, size) _Static_assert(sizeof(struct type) == (size), #type)
+
+/* Journals: each is a pair of epochs with its own ledger, cadence and doorbell. */
+enum journal_id {
+	J_EXECUTION,
+	J_FILE_ACCESS,
+	J_NETWORK_FLOWS,
+	J_NETWORK_PEERS,
+	J_ENV_VARS,
+	J_COUNT,
+};
+
+/* What a CPU counted in one epoch of one journal. events = sum of the rows' counts + refused. */
+struct ledger {
+	__u64 events;  /* recorded, before it was known whether a row could be had */
+	__u64 refused; /* of those: no row could be had, the table was full */
+	__u64 text_refused; /* path components or arguments without a place; the row is kept */
+	__u64 unowned; /* packets of sockets without a known task: not facts of this journal */
+};
+SIZE_IS(ledger, 32);
+
+/* Shared by all CPUs: how full the epoch is, and whether its doorbell has been rung. */
+struct fill {
+	__u64 rows;
+	__u64 text_rows;
+	__u64 rung;
+};
+SIZE_IS(fill, 24);
+
+/* Set by user space before the first epoch: ring when the rows reach these. */
+struct limits {
+	__u64 rows;
+	__u64 text_rows;
+};
+SIZE_IS(limits, 16);
+
+struct bell {
+	__u32 journal;
+	__u32 slot;
+};
+SIZE_IS(bell, 8);
+
+/* One image of one process: see TaskKey in src/event.rs. */
+struct task_key {
+	__u64 start_ns;
+	__u32 tgid;
+	__u32 exec_id;
+};
+SIZE_IS(task_key, 16);
+
+/*
+ * A path is a chain of components. A component's id mixes its parent's id, the dentry's name
+ * hash and length, and its inode: equal ids mean equal chains, and a chain whose leaf is in the
+ * table has all its ancestors there too. Names longer than one row go on in further chunks.
+ */
+#define NODE_ROOT 1ULL
+#define NODE_NAME 48
+struct node_key {
+	__u64 id;
+	__u32 chunk;
+	__u32 pad;
+};
+SIZE_IS(node_key, 16);
+
+enum node_flags {
+	NODE_CUT = 1, /* the chain was too deep: ancestors are missing */
+	NODE_DETACHED = 2, /* no way up to a root: memfd, unmounted, disconnected */
+	NODE_ARGUMENT = 4, /* a path as a task passed it, relative to the parent id */
+};
+
+struct path_node {
+	__u64 parent; /* NODE_ROOT: the root itself; 0: none */
+	__u32 length; /* of the whole name */
+	__u32 flags;
+	__u8 name[NODE_NAME];
+};
+SIZE_IS(path_node, 64);
+
+/* file_access: one name of one inode, as one task image reached it. */
+struct file_key {
+	struct task_key task;
+	__u64 inode; /* 0: known by name only */
+	__u64 parent; /* inode of the directory; of the base directory when known by name only */
+	__u64 name; /* the dentry's hash and length */
+	__u64 mount; /* which mount it was reached through: bind mounts are other names */
+	__u32 dev; /* the kernel's dev_t */
+	__u32 pad;
+};
+SIZE_IS(file_key, 56);
+
+enum file_action {
+	FA_FASYNC,
+	FA_FLOCK,
+	FA_FSYNC,
+	FA_LLSEEK,
+	FA_MMAP,
+	FA_OPEN,
+	FA_READ,
+	FA_WRITE,
+	FA_RENAME,
+	FA_TRUNCATE,
+	FA_UNLINK,
+	FA_CREATE,
+	FA_CLOSE,
+	FA_LINK,
+	FA_EXECVE,
+	FA_COUNT,
+};
+
+enum file_flags {
+	FILE_DELETED = 1,
+	FILE_DETACHED = 2,
+	FILE_OVERLAY = 4,
+	FILE_BY_NAME = 8,
+	FILE_CUT = 16,
+	FILE_MEMFD = 32,
+};
+
+struct file_row {
+	__u64 first_ns; /* since boot, suspend included */
+	__u64 first_tick; /* jiffies: a clock read on every event would cost as much as the rest */
+	__u64 last_tick;
+	__u64 path; /* node id */
+	__u64 size;
+	__u32 mode;
+	__u32 uid;
+	__u32 gid;
+	__u32 flags;
+	__u32 counts[16]; /* by enum file_action: a bit of the mask is a count that is not zero */
+};
+SIZE_IS(file_row, 120);
+
+/* execution: fork, exec and exit of one task image. */
+enum exec_event {
+	EX_FORK,
+	EX_EXEC,
+	EX_EXIT,
+	EX_COUNT,
+};
+
+struct exec_row {
+	__u64 fork_ns; /* since boot; 0: not in this epoch, as for the others */
+	__u64 exec_ns;
+	__u64 exit_ns;
+	struct task_key parent; /* the image that forked; only with fork_ns */
+	__u64 exe_path;
+	__u64 cwd_path;
+	__u64 exe_inode;
+	__u64 cgroup;
+	__u64 cap_effective;
+	__u64 cap_permitted;
+	__u64 cap_inheritable;
+	__u32 exe_dev;
+	__u32 exe_flags; /* enum file_flags */
+	__u32 ppid;
+	__u32 uid;
+	__u32 gid;
+	__u32 euid;
+	__u32 egid;
+	__u32 loginuid;
+	__u32 sessionid;
+	__u32 ns_mnt;
+	__u32 ns_pid;
+	__u32 ns_uts;
+	__u32 ns_ipc;
+	__u32 ns_net;
+	__u32 ns_cgroup;
+	__u32 ns_user;
+	__u32 args_length;
+	__u32 script; /* 1: texts hold the script and its interpreter */
+	__u32 exit_status; /* as wait(2) gives it */
+	__u32 counts[EX_COUNT];
+	__u8 comm[16];
+	__u8 tty[16];
+};
+SIZE_IS(exec_row, 216);
+
+/* Texts of an execution, in chunks; keyed by the image, since each has its own arguments. */
+enum text_kind {
+	TEXT_ARGS, /* head */
+	TEXT_ARGS_TAIL, /* chunk 0 is the last of the list */
+	TEXT_SCRIPT,
+	TEXT_INTERPRETER,
+};
+
+#define TEXT_CHUNK 248
+#define ARGS_HEAD_CHUNKS 12
+#define ARGS_TAIL_CHUNKS 4
+struct text_key {
+	struct task_key task;
+	__u32 kind;
+	__u32 chunk;
+};
+SIZE_IS(text_key, 24);
+
+struct text_row {
+	__u32 length;
+	__u32 pad;
+	__u8 bytes[TEXT_CHUNK];
+};
+SIZE_IS(text_row, 256);
+
+/* network_flows: one conversation of one task. Addresses are 16 bytes; IPv4 in the first four. */
+struct flow_key {
+	struct task_key task;
+	__u8 local[16];
+	__u8 remote[16];
+	__u32 netns; /* inode of the namespace */
+	__u16 local_port; /* host order */
+	__u16 remote_port;
+	__u8 family; /* 4 or 6 */
+	__u8 protocol;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u32 pad;
+};
+SIZE_IS(flow_key, 64);
+
+enum flow_flags {
+	FLOW_FIRST_IN = 1, /* the first packet of this epoch came in */
+	FLOW_SYN_OUT = 2, /* a handshake began here */
+	FLOW_SYN_IN = 4,
+	FLOW_SYNACK_OUT = 8,
+	FLOW_SYNACK_IN = 16,
+	FLOW_END_OUT = 32, /* FIN or RST sent */
+	FLOW_END_IN = 64,
+	FLOW_ACCEPTED = 128,
+	FLOW_END_OUT_FIRST = 256, /* and no end had come in */
+	FLOW_END_IN_FIRST = 512,
+};
+
+struct flow_row {
+	__u64 first_ns;
+	__u64 first_tick;
+	__u64 last_tick;
+	__u64 packets_in;
+	__u64 packets_out;
+	__u64 bytes_in;
+	__u64 bytes_out;
+	__u64 accepts; /* counted as events beside the packets */
+	__u64 flags;
+};
+SIZE_IS(flow_row, 72);
+
+/* Who a socket belongs to: set at its creation, handed on by accept. */
+struct sock_owner {
+	struct task_key task;
+	__u64 cookie; /* another one than the socket's own: this is an unclaimed child */
+	__u32 netns;
+	__u32 pad;
+};
+SIZE_IS(sock_owner, 32);
+
+/* network_peers: payload that came from port 53, in chunks. Parsed in user space. */
+#define DNS_CHUNK 896
+#define DNS_CHUNKS 5
+struct dns_key {
+	struct task_key task;
+	__u64 flow; /* mixes ports and addresses */
+	__u32 seq; /* TCP: sequence number; UDP: message id and checksum */
+	__u32 chunk;
+};
+SIZE_IS(dns_key, 32);
+
+struct dns_row {
+	struct flow_key flow;
+	__u64 first_ns;
+	__u32 count;
+	__u32 length; /* of this chunk */
+	__u32 payload; /* of the whole packet */
+	__u32 pad;
+	__u8 bytes[DNS_CHUNK];
+};
+SIZE_IS(dns_row, 984);
+
+/* env_vars: one variable that a recipe asked for. */
+#define ENV_NAME 32
+#define ENV_VALUE 200
+struct env_name {
+	__u8 name[ENV_NAME];
+};
+SIZE_IS(env_name, 32);
+
+struct env_key {
+	struct task_key task;
+	__u8 name[ENV_NAME];
+};
+SIZE_IS(env_key, 48);
+
+struct env_row {
+	__u64 exec_ns;
+	__u32 count;
+	__u32 length; /* of the whole value */
+	__u8 value[ENV_VALUE];
+};
+SIZE_IS(env_row, 216);
+
+/* What the task iterator says of a process that was there before us. */
+struct prime_task {
+	struct task_key task;
+	struct task_key parent;
+	struct exec_row row;
+};
+SIZE_IS(prime_task, 248);
+
+#endif
