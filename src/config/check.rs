@@ -60,7 +60,7 @@ impl Check<'_> {
         };
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
         for entry in entries {
-            let path = join(prefix, &normal(&entry.key));
+            let path = normal(&join(prefix, &entry.key));
             if let Some(first) = seen.insert(path.clone(), entry.line) {
                 let key = join(prefix, &shown(&entry.key));
                 let message = format!("is given twice; first on line {first}");

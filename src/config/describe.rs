@@ -184,15 +184,17 @@ fn property(key: &Key) -> Value {
 /// `docs/configuration.md`.
 pub fn reference() -> String {
     let mut text = String::from(include_str!("reference.md"));
-    let mut section = None;
-    for key in KEYS {
-        let (prefix, _) = key.path.rsplit_once('.').unwrap_or(("", key.path));
-        if section != Some(prefix) {
-            section = Some(prefix);
-            table_heading(&mut text, prefix);
+    let prefix = |key: &Key| key.path.rsplit_once('.').map_or("", |(prefix, _)| prefix);
+    for section in std::iter::once("").chain(SECTIONS.iter().map(|(name, _)| *name)) {
+        let mut rows = KEYS.iter().filter(|key| prefix(key) == section).peekable();
+        if rows.peek().is_some() {
+            table_heading(&mut text, section);
         }
-        let (expectation, default) = (key.field.expectation(), default_of(key));
-        let _ = writeln!(text, "| `{}` | {expectation} | `{default}` | {} |", key.path, key.doc);
+        for key in rows {
+            let (expectation, default) = (key.field.expectation(), default_of(key));
+            let _ =
+                writeln!(text, "| `{}` | {expectation} | `{default}` | {} |", key.path, key.doc);
+        }
     }
     names_table(&mut text, "features", FEATURES);
     names_table(&mut text, "printers", PRINTERS);

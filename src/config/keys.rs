@@ -197,7 +197,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "feature_options.alchemies.public.paths",
         Field::Paths(|c| &mut c.feature_options.alchemies.public.paths),
-        "Directories of recipes that are shared.",
+        "Directories of shared recipes, read when `features` has `alchemies`.",
     ),
     key(
         "feature_options.alchemies.private.enabled",
@@ -207,7 +207,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "feature_options.alchemies.private.paths",
         Field::Paths(|c| &mut c.feature_options.alchemies.private.paths),
-        "Directories of the site's own recipes; one replaces a shared recipe of the same name.",
+        "Directories of the site's own recipes, read when `features` has `alchemies`.",
     ),
     key("feature_options.attenuator.enabled", Field::Accepted(Shape::Bool(false)), NOT_YET),
     key("feature_options.attenuator.url", Field::Accepted(Shape::Text("")), NOT_YET),
@@ -281,10 +281,7 @@ pub(super) static SECTIONS: &[(&str, &str)] = &[
     ("feature_options", "Options of the features."),
     ("feature_options.netpolicy", "Network policy."),
     ("feature_options.detect", "Detection."),
-    (
-        "feature_options.alchemies",
-        "Where recipes come from. The directories are read when `features` has `alchemies`.",
-    ),
+    ("feature_options.alchemies", "Where recipes come from."),
     ("feature_options.alchemies.builtin", "Recipes inside the binary."),
     ("feature_options.alchemies.public", "Shared recipes."),
     ("feature_options.alchemies.private", "The site's own recipes."),
@@ -314,80 +311,6 @@ impl Field {
             Self::Events(_) => "a list of names, or null".into(),
             Self::Accepted(Shape::Number(_)) => "a number".into(),
             Self::Accepted(Shape::Map) => "a map".into(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use serde_json::Value;
-
-    use super::*;
-    use crate::config::suggest::normal;
-
-    /// Paths of the leaves of a serialized [`Config`]. An empty map has none.
-    fn leaves(prefix: &str, value: &Value, paths: &mut BTreeSet<String>) {
-        match value {
-            Value::Object(members) => {
-                for (name, value) in members {
-                    let path =
-                        if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-                    leaves(&path, value, paths);
-                }
-            }
-            _ => {
-                paths.insert(prefix.into());
-            }
-        }
-    }
-
-    #[test]
-    fn table_and_struct_have_the_same_keys() {
-        let mut fields = BTreeSet::new();
-        leaves("", &serde_json::to_value(Config::default()).unwrap(), &mut fields);
-        let kept = KEYS.iter().filter(|key| !matches!(key.field, Field::Accepted(_)));
-        let rows: BTreeSet<String> = kept.map(|key| key.path.to_owned()).collect();
-        assert_eq!(fields, rows);
-    }
-
-    #[test]
-    fn paths_differ_and_lie_in_sections() {
-        let mut seen = BTreeSet::new();
-        for key in KEYS {
-            assert!(seen.insert(normal(key.path)), "{} is there twice", key.path);
-            if let Some((section, _)) = key.path.rsplit_once('.') {
-                assert!(SECTIONS.iter().any(|(name, _)| *name == section), "no section {section}");
-            }
-        }
-        for (section, _) in SECTIONS {
-            let below = |key: &&Key| key.path.starts_with(&format!("{section}."));
-            assert!(KEYS.iter().any(|key| below(&key)), "nothing in section {section}");
-        }
-    }
-
-    /// A row that fills another row's field would pass every other check of the table.
-    #[test]
-    fn each_row_fills_its_own_field() {
-        for key in KEYS {
-            let mut config = Config::default();
-            match &key.field {
-                Field::Bool(at) => *at(&mut config) ^= true,
-                Field::Integer { at, .. } => *at(&mut config) += 1,
-                Field::Seconds(at) => *at(&mut config) += Duration::from_secs(1),
-                Field::Level(at) => *at(&mut config) = LogLevel::Debug,
-                Field::Text(at) => at(&mut config).push('x'),
-                Field::Path { at, .. } => at(&mut config).push("x"),
-                Field::Paths(at) => at(&mut config).clear(),
-                Field::Names { at, .. } => at(&mut config).clear(),
-                Field::Events(at) => *at(&mut config) = Some(vec![]),
-                Field::Accepted(_) => continue,
-            }
-            let pointer = format!("/{}", key.path.replace('.', "/"));
-            let at =
-                |config: &Config| serde_json::to_value(config).unwrap().pointer(&pointer).cloned();
-            assert_ne!(at(&config), at(&Config::default()), "{}", key.path);
         }
     }
 }

@@ -12,6 +12,8 @@ mod legacy;
 mod names;
 mod sections;
 mod suggest;
+#[cfg(test)]
+mod tests;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -144,7 +146,7 @@ impl Config {
         self.feature_options.alchemies.builtin.enabled
     }
 
-    /// Directories of recipes, later ones first in precedence: shared ones, then the site's own.
+    /// Directories of recipes that are used, in this order: shared ones, then the site's own.
     pub fn recipe_dirs(&self) -> Vec<&Path> {
         let alchemies = &self.feature_options.alchemies;
         [&alchemies.public, &alchemies.private]

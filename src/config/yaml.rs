@@ -79,8 +79,12 @@ pub(super) fn read(text: &str) -> Result<Option<Node>, Broken> {
         return Err(broken(0, format!("is larger than {MAX_BYTES} bytes")));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reader =
-        Reader { parser: Parser::new_from_str(text), nodes: 0, anchors: BTreeMap::new() };
+    let mut reader = Reader {
+        parser: Parser::new_from_str(text),
+        last_line: last_line(text),
+        nodes: 0,
+        anchors: BTreeMap::new(),
+    };
     let mut document = None;
     loop {
         let (event, line) = reader.next()?;
@@ -96,8 +100,17 @@ pub(super) fn read(text: &str) -> Result<Option<Node>, Broken> {
     Ok(document.filter(|node| !node.is_null()))
 }
 
+/// The last line that is not blank. A lone carriage return ends a line of YAML, too.
+fn last_line(text: &str) -> usize {
+    let bytes = text.trim_end().as_bytes();
+    let lone = bytes.windows(2).filter(|pair| pair[0] == b'\r' && pair[1] != b'\n').count();
+    1 + lone + bytes.iter().filter(|&&byte| byte == b'\n').count()
+}
+
 struct Reader<'a> {
     parser: Parser<'a, StrInput<'a>>,
+    /// Where the parser points past the end, a person looks here.
+    last_line: usize,
     nodes: usize,
     anchors: BTreeMap<usize, Node>,
 }
@@ -107,7 +120,8 @@ impl<'a> Reader<'a> {
         match self.parser.next_event() {
             Some(Ok((event, span))) => Ok((event, span.start.line())),
             Some(Err(error)) => {
-                Err(broken(error.marker().line(), format!("is not valid YAML: {}", error.info())))
+                let line = error.marker().line().min(self.last_line);
+                Err(broken(line, format!("is not valid YAML: {}", error.info())))
             }
             None => Ok((Event::StreamEnd, 0)),
         }
