@@ -63,6 +63,18 @@ struct {
 	__uint(max_entries, 4096);
 } bells SEC(".maps") __weak;
 
+/* What crosses without being a map's key or value, so that the skeleton describes it too. */
+#define EXPOSE(kind, name) const kind name *exposed_##name __weak
+EXPOSE(struct, bell);
+EXPOSE(struct, prime_task);
+EXPOSE(enum, journal_id);
+EXPOSE(enum, node_flags);
+EXPOSE(enum, file_action);
+EXPOSE(enum, file_flags);
+EXPOSE(enum, exec_event);
+EXPOSE(enum, text_kind);
+EXPOSE(enum, flow_flags);
+
 /* Set before load. Our own acts are not facts: reading the maps would feed them. */
 const volatile __u32 self_tgid __weak = 0;
 

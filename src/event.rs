@@ -102,7 +102,11 @@ impl Actions {
 pub struct File {
     /// Absolute path in the mount namespace's own root (not the task's chroot).
     pub path: Text,
+    /// What happened in this epoch.
     pub actions: Actions,
+    /// What this process has done to this path so far, this epoch included: `how: all` asks for
+    /// several actions that need not fall into one epoch.
+    pub history: Actions,
     /// Kernel events per action, by bit number.
     pub counts: [u32; 15],
     /// `st_dev` as `makedev(major, minor)`; 0 when only a name is known.

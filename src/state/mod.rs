@@ -1,5 +1,35 @@
 //! Bounded, queryable state in user space, fed by sealed epochs.
 
+pub mod names;
+pub mod paths;
 pub mod process;
+pub mod processes;
+pub mod recent;
 
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+pub use names::Names;
+pub use paths::Paths;
 pub use process::{Creds, Image, Namespaces, Process};
+pub use processes::Processes;
+
+/// State that plugins share: who is who, and what is called what.
+#[derive(Debug)]
+pub struct World {
+    pub processes: Processes,
+    names: RwLock<Names>,
+}
+
+impl World {
+    pub fn new(processes: Processes, names: Names) -> Self {
+        Self { processes, names: RwLock::new(names) }
+    }
+
+    pub fn names(&self) -> RwLockReadGuard<'_, Names> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn names_mut(&self) -> RwLockWriteGuard<'_, Names> {
+        self.names.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

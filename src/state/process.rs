@@ -39,6 +39,7 @@ pub struct Process {
     pub comm: Text,
     end: OnceLock<(SystemTime, i32)>,
     children: AtomicU64,
+    child_execs: AtomicU64,
 }
 
 /// What was executed and how.
@@ -127,9 +128,42 @@ impl Process {
         self.children.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Images that its children executed, as far as they were seen.
+    pub fn child_execs(&self) -> u64 {
+        self.child_execs.load(Ordering::Relaxed)
+    }
+
+    pub fn count_child_exec(&self) {
+        self.child_execs.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The process itself, its parent, and so on up to the oldest that is known.
     pub fn lineage(&self) -> impl Iterator<Item = &Self> {
         std::iter::successors(Some(self), |process| process.parent.as_deref()).take(LINEAGE_MAX)
+    }
+}
+
+impl Process {
+    /// The same image under another parent; its end and children are copied as they are now.
+    pub fn with_parent(&self, parent: Option<Arc<Self>>) -> Self {
+        Self {
+            key: self.key,
+            parent,
+            previous: self.previous.clone(),
+            image: Arc::clone(&self.image),
+            ppid: self.ppid,
+            start: self.start,
+            exec: self.exec,
+            creds: self.creds,
+            namespaces: self.namespaces,
+            cgroup: self.cgroup,
+            cwd: self.cwd.clone(),
+            tty: self.tty.clone(),
+            comm: self.comm.clone(),
+            end: self.end.clone(),
+            children: AtomicU64::new(self.children()),
+            child_execs: AtomicU64::new(self.child_execs()),
+        }
     }
 }
 
@@ -144,4 +178,10 @@ impl Image {
         }
         joined
     }
+}
+
+/// A text of fixed room in a row: up to its first NUL.
+pub fn bounded_text(bytes: &[u8]) -> Text {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    Text::new(&bytes[..end])
 }

@@ -1,0 +1,59 @@
+//! What this host offers, asked once at start; each lack is one sentence with what to do.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// Refuses to start where nothing could be watched.
+pub fn check() -> Result<()> {
+    // SAFETY: geteuid has no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        bail!("loading eBPF programs needs root: run `sudo raqib run`");
+    }
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        bail!(
+            "this kernel has no BTF (/sys/kernel/btf/vmlinux): use a kernel built with \
+             CONFIG_DEBUG_INFO_BTF=y, as those of current distributions are"
+        );
+    }
+    Ok(())
+}
+
+/// Where the cgroup v2 hierarchy is mounted, whole: programs attached there see every socket.
+pub fn cgroup2() -> Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read mountinfo")?;
+    find_cgroup2(&mounts).context(
+        "no cgroup v2 hierarchy is mounted, network facts need one: \
+         mount -t cgroup2 none /sys/fs/cgroup/unified (or turn the network plugins off in `features`)",
+    )
+}
+
+/// Fields of mountinfo: id parent major:minor root mount-point options... - type source options.
+fn find_cgroup2(mountinfo: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let mut fields = left.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        (right.starts_with("cgroup2 ") && root == "/").then(|| PathBuf::from(point))
+    })
+}
+
+/// The kernel's release, as `uname -r` says it.
+pub fn release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_hierarchy_is_found_wherever_it_is() {
+        let text = "30 1 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+                    41 30 0:37 /user /mnt rw - cgroup2 cgroup2 rw\n\
+                    40 30 0:36 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
+        assert_eq!(find_cgroup2(text), Some(PathBuf::from("/sys/fs/cgroup/unified")));
+        assert_eq!(find_cgroup2("30 1 0:26 / /sys rw - sysfs sysfs rw\n"), None);
+    }
+}

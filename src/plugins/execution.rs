@@ -1,0 +1,331 @@
+//! Forks, executions and ends: feeds the process tree, and tells of each executed image.
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::{Plugin, Prepared, Spec, entries};
+use crate::config::Config;
+use crate::event::{Actions, Body, Event, File, Mechanism, TaskKey};
+use crate::journal::{Read, Sealed, Table};
+use crate::kernel::clock::Clock;
+use crate::kernel::load::{Kernel, handle};
+use crate::kernel::types::{
+    exec_event, exec_row, file_action, file_flags, journal_id, node_key, path_node, task_key,
+    text_key, text_kind, text_row,
+};
+use crate::state::process::bounded_text;
+use crate::state::processes::bounded_parent;
+use crate::state::{Creds, Image, Namespaces, Paths, Process, World};
+use crate::text::Text;
+
+pub const SPEC: Spec = Spec {
+    mechanism: Mechanism::Execution,
+    journal: journal_id::J_EXECUTION.0,
+    cadence: |cadences| cadences.execution,
+    prepare,
+};
+
+#[derive(Debug)]
+struct Tables {
+    rows: Table<task_key, exec_row>,
+    texts: Table<text_key, text_row>,
+    nodes: Table<node_key, path_node>,
+}
+
+fn prepare(kernel: &Kernel, config: &Config, world: &Arc<World>) -> Result<Prepared> {
+    let maps = &kernel.skel.maps;
+    let caches = &config.caches;
+    let (rows, texts) = (entries(caches.tasks), entries(caches.args));
+    let nodes = entries(caches.dirs + caches.bases) / 4;
+    let tables = Arc::new(Tables {
+        rows: Table::create(&handle(&maps.exec_rows)?, 0, "rq_exec", rows)?,
+        texts: Table::create(&handle(&maps.exec_texts)?, 0, "rq_exec_text", texts)?,
+        nodes: Table::create(&handle(&maps.nodes)?, SPEC.journal * 2, "rq_exec_path", nodes)?,
+    });
+    let (world, paths) = (Arc::clone(world), entries(caches.files) as usize / 4);
+    Ok(Prepared {
+        store: kernel.store(&maps.exec_rows)?,
+        rows,
+        texts: texts.min(nodes),
+        build: Box::new(move || {
+            let (tables, world) = (Arc::clone(&tables), Arc::clone(&world));
+            Ok(Box::new(Execution { tables, world, paths: Paths::new(paths) }))
+        }),
+    })
+}
+
+struct Execution {
+    tables: Arc<Tables>,
+    world: Arc<World>,
+    paths: Paths,
+}
+
+type Chunks = AHashMap<(TaskKey, u32), Vec<(u32, text_row)>>;
+
+impl Plugin for Execution {
+    fn read(&mut self, sealed: &Sealed, out: &mut dyn FnMut(Event)) -> Result<Read> {
+        let mut read = Read::default();
+        let mut chunks = Chunks::new();
+        let mut rows: Vec<(TaskKey, exec_row)> = Vec::with_capacity(sealed.rows as usize);
+        let paths = &mut self.paths;
+        self.tables.nodes.drain(sealed.slot, |key, node| paths.add(key, node))?;
+        self.tables.texts.drain(sealed.slot, |key, row| {
+            chunks.entry((key.task.into(), key.kind)).or_default().push((key.chunk, *row));
+        })?;
+        read.rows = self.tables.rows.drain(sealed.slot, |key, row| {
+            read.events += row.counts.iter().map(|count| u64::from(*count)).sum::<u64>();
+            rows.push(((*key).into(), *row));
+        })?;
+        // An epoch has no order of its own; a parent must be known before its child.
+        rows.sort_unstable_by_key(|(_, row)| began(row));
+        for (key, row) in &rows {
+            self.apply(*key, row, &chunks, &sealed.clock, out);
+        }
+        self.paths.end_epoch();
+        Ok(read)
+    }
+
+    fn query(&self, pid: u32) -> Value {
+        let images = self.world.processes.by_pid(pid);
+        images
+            .iter()
+            .map(|image| {
+                json!({
+                    "exec_id": image.key.exec_id,
+                    "start_ns": image.key.start_ns,
+                    "exe": image.exe(),
+                    "args": image.args(),
+                    "ppid": image.ppid,
+                    "lineage": image.lineage().map(Process::pid).collect::<Vec<_>>(),
+                    "children": image.children(),
+                    "child_execs": image.child_execs(),
+                    "ended": image.end().is_some(),
+                })
+            })
+            .collect()
+    }
+}
+
+fn began(row: &exec_row) -> u64 {
+    [row.fork_ns, row.exec_ns, row.exit_ns].into_iter().find(|ns| *ns != 0).unwrap_or(0)
+}
+
+impl Execution {
+    fn apply(
+        &mut self, key: TaskKey, row: &exec_row, chunks: &Chunks, clock: &Clock,
+        out: &mut dyn FnMut(Event),
+    ) {
+        if row.counts[exec_event::EX_FORK.0 as usize] > 0 {
+            self.forked(key, row, clock);
+        }
+        if row.counts[exec_event::EX_EXEC.0 as usize] > 0 {
+            out(self.executed(key, row, chunks, clock));
+        }
+        if row.counts[exec_event::EX_EXIT.0 as usize] > 0 {
+            if let Some(process) = self.world.processes.get(key) {
+                process.ended(clock.at(row.exit_ns), row.exit_status as i32);
+            }
+            self.world.processes.end(key);
+        }
+    }
+
+    fn forked(&self, key: TaskKey, row: &exec_row, clock: &Clock) {
+        let processes = &self.world.processes;
+        let parent = processes.get(row.parent.into());
+        if let Some(parent) = &parent {
+            parent.count_child();
+        }
+        // The start may have told of it already, with what /proc knew.
+        if processes.knows(key) {
+            return;
+        }
+        let image = parent.as_ref().map(|parent| Arc::clone(&parent.image)).unwrap_or_default();
+        let cwd = parent.as_ref().map(|parent| parent.cwd.clone()).unwrap_or_default();
+        let previous = Some(Arc::clone(&image));
+        processes.insert(Process {
+            parent: parent.map(bounded_parent),
+            image,
+            previous,
+            cwd,
+            ..describe(key, row, clock)
+        });
+    }
+
+    fn executed(&mut self, key: TaskKey, row: &exec_row, chunks: &Chunks, clock: &Clock) -> Event {
+        let processes = &self.world.processes;
+        let before = TaskKey { exec_id: key.exec_id.wrapping_sub(1), ..key };
+        let before = processes.get(before).or_else(|| processes.by_pid(row.ppid).pop());
+        let parent = match &before {
+            Some(before) if before.key.tgid == key.tgid => before.parent.clone(),
+            // Its fork was not seen: its parent then is who its parent is now.
+            other => other.clone().map(bounded_parent),
+        };
+        if let Some(parent) = &parent {
+            // The tree's own parent, not a stand-in with a shortened lineage.
+            processes.get(parent.key).as_ref().unwrap_or(parent).count_child_exec();
+        }
+        let path = self.paths.get(row.exe_path);
+        let image = Arc::new(Image {
+            exe: path.text.clone(),
+            memfd: row.exe_flags & file_flags::FILE_MEMFD.0 != 0,
+            deleted: row.exe_flags & file_flags::FILE_DELETED.0 != 0,
+            overlay: row.exe_flags & file_flags::FILE_OVERLAY.0 != 0,
+            dev: device(row.exe_dev),
+            inode: row.exe_inode,
+            ..texts(key, row, chunks)
+        });
+        let previous = before.filter(|before| before.key.tgid == key.tgid);
+        processes.insert(Process {
+            parent,
+            previous: previous.map(|before| Arc::clone(&before.image)),
+            image: Arc::clone(&image),
+            exec: Some(clock.at(row.exec_ns)),
+            cwd: self.paths.get(row.cwd_path).text,
+            ..describe(key, row, clock)
+        });
+        let at = clock.at(row.exec_ns);
+        let body = Body::File(executable(&image, path.truncated));
+        Event { mechanism: Mechanism::Execution, task: key, count: 1, first: at, last: at, body }
+    }
+}
+
+/// The kernel's dev_t (12 bits of major, 20 of minor) as user space writes it.
+pub(super) fn device(dev: u32) -> u64 {
+    libc::makedev(dev >> 20, dev & 0xf_ffff)
+}
+
+fn executable(image: &Image, truncated: bool) -> File {
+    let execve = file_action::FA_EXECVE.0;
+    let mut counts = [0; 15];
+    counts[execve as usize] = 1;
+    File {
+        path: image.exe.clone(),
+        actions: Actions(1 << execve),
+        history: Actions(1 << execve),
+        counts,
+        dev: image.dev,
+        inode: image.inode,
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        size: 0,
+        deleted: image.deleted,
+        anonymous: image.memfd,
+        by_name: false,
+        truncated,
+    }
+}
+
+/// What a row says of any task; texts and relations are the caller's.
+pub(crate) fn describe(key: TaskKey, row: &exec_row, clock: &Clock) -> Process {
+    Process {
+        key,
+        ppid: row.ppid,
+        start: Some(clock.at(key.start_ns)),
+        creds: Creds {
+            uid: row.uid,
+            gid: row.gid,
+            euid: row.euid,
+            egid: row.egid,
+            cap_effective: row.cap_effective,
+            cap_permitted: row.cap_permitted,
+            cap_inheritable: row.cap_inheritable,
+            loginuid: row.loginuid,
+            sessionid: row.sessionid,
+        },
+        namespaces: Namespaces {
+            mnt: row.ns_mnt,
+            pid: row.ns_pid,
+            uts: row.ns_uts,
+            ipc: row.ns_ipc,
+            net: row.ns_net,
+            cgroup: row.ns_cgroup,
+            user: row.ns_user,
+        },
+        cgroup: row.cgroup,
+        tty: bounded_text(&row.tty),
+        comm: bounded_text(&row.comm),
+        ..Process::default()
+    }
+}
+
+/// Arguments, script and interpreter out of their chunks.
+fn texts(key: TaskKey, row: &exec_row, chunks: &Chunks) -> Image {
+    let join = |kind: text_kind| -> Vec<u8> {
+        let mut found = chunks.get(&(key, kind.0)).cloned().unwrap_or_default();
+        found.sort_unstable_by_key(|(chunk, _)| *chunk);
+        if kind == text_kind::TEXT_ARGS_TAIL {
+            found.reverse();
+        }
+        let kept = |text: &text_row| (text.length as usize).min(text.bytes.len());
+        found.iter().flat_map(|(_, text)| text.bytes[..kept(text)].to_vec()).collect()
+    };
+    let head = join(text_kind::TEXT_ARGS);
+    let tail = join(text_kind::TEXT_ARGS_TAIL);
+    let truncated = head.len() + tail.len() < row.args_length as usize;
+    let args = if truncated {
+        let mut args = split(&head);
+        args.extend(split(&tail));
+        args
+    } else {
+        split(&[head, tail].concat())
+    };
+    let text = |kind| (row.script != 0).then(|| Text::new(&join(kind)));
+    Image {
+        args,
+        args_length: row.args_length,
+        args_truncated: truncated,
+        script: text(text_kind::TEXT_SCRIPT),
+        interpreter: text(text_kind::TEXT_INTERPRETER),
+        ..Image::default()
+    }
+}
+
+/// NUL-terminated arguments, the last of which may have lost its end.
+pub(crate) fn split(block: &[u8]) -> Vec<Text> {
+    let block = block.strip_suffix(&[0]).unwrap_or(block);
+    if block.is_empty() {
+        return Vec::new();
+    }
+    block.split(|byte| *byte == 0).map(Text::new).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(length: usize, fill: u8) -> text_row {
+        text_row { length: length as u32, pad: 0, bytes: [fill; 248] }
+    }
+
+    #[test]
+    fn empty_arguments_are_arguments() {
+        let shown = |block: &[u8]| split(block).iter().map(|arg| arg.as_str().to_owned()).collect::<Vec<_>>();
+        assert_eq!(shown(b"ls\0-l\0\0"), ["ls", "-l", ""]);
+        assert_eq!(shown(b""), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_long_list_keeps_head_and_tail_and_says_so() {
+        let key = TaskKey::default();
+        let mut chunks = Chunks::new();
+        chunks.insert((key, text_kind::TEXT_ARGS.0), vec![(1, chunk(248, b'b')), (0, chunk(248, b'a'))]);
+        chunks.insert((key, text_kind::TEXT_ARGS_TAIL.0), vec![(0, chunk(10, b'z')), (1, chunk(248, b'y'))]);
+        let row = exec_row { args_length: 10_000, ..exec_row::default() };
+        let image = texts(key, &row, &chunks);
+        assert!(image.args_truncated);
+        assert_eq!(image.args.len(), 2);
+        assert!(image.args[0].as_str().starts_with("aaa") && image.args[0].as_str().ends_with("bbb"));
+        assert!(image.args[1].as_str().starts_with("yyy") && image.args[1].as_str().ends_with("zzz"));
+        let whole = exec_row { args_length: 754, ..exec_row::default() };
+        assert!(!texts(key, &whole, &chunks).args_truncated);
+    }
+
+    #[test]
+    fn devices_are_as_stat_gives_them() {
+        assert_eq!(device(254 << 20 | 3), libc::makedev(254, 3));
+    }
+}

@@ -1,0 +1,74 @@
+//! Plugins: each turns the rows of one journal into events, on a thread of its own.
+//!
+//! A plugin knows its tables and the state it feeds. It does not know recipes, alerts or
+//! printers; the thread that drives it (see [`host`]) does.
+
+pub mod env_vars;
+pub mod execution;
+pub mod file_access;
+pub mod host;
+pub mod network_flows;
+pub mod network_peers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::config::{Cadences, Config};
+use crate::event::{Event, Mechanism};
+use crate::journal::{Read, Sealed, StoreMaps};
+use crate::kernel::load::Kernel;
+use crate::state::World;
+
+/// Rows of one sealed epoch to events.
+pub trait Plugin {
+    /// Takes every row out of the sealed epoch and hands its event on. Returns what it read:
+    /// the sum of the rows' counts goes into the ledger.
+    fn read(&mut self, sealed: &Sealed, out: &mut dyn FnMut(Event)) -> Result<Read>;
+
+    /// What the plugin's state knows of a process, for `raqib query`.
+    fn query(&self, _pid: u32) -> Value {
+        Value::Null
+    }
+
+    /// The names of environment variables that recipes ask for have changed.
+    fn watch_env(&mut self, _names: &std::collections::BTreeSet<String>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A plugin ready to be built in its thread, with the tables that outlive it.
+pub struct Prepared {
+    pub store: StoreMaps,
+    /// Sizes of the tables: rows, and texts that hang on them.
+    pub rows: u32,
+    pub texts: u32,
+    /// Called in the plugin's thread: at start, and again after a panic.
+    pub build: Box<dyn Fn() -> Result<Box<dyn Plugin>> + Send>,
+}
+
+/// One row of the table of plugins.
+pub struct Spec {
+    pub mechanism: Mechanism,
+    /// `enum journal_id` of bpf/types.h.
+    pub journal: u32,
+    pub cadence: fn(&Cadences) -> Duration,
+    pub prepare: fn(&Kernel, &Config, &Arc<World>) -> Result<Prepared>,
+}
+
+/// In the order of their start; they finish in the reverse order, so that the process tree is
+/// still fed while others ask it.
+pub const PLUGINS: &[Spec] = &[
+    execution::SPEC,
+    file_access::SPEC,
+    network_flows::SPEC,
+    network_peers::SPEC,
+    env_vars::SPEC,
+];
+
+/// Entries that a `caches:` value stands for.
+pub(crate) fn entries(thousands: u32) -> u32 {
+    thousands.saturating_mul(1024)
+}
