@@ -271,4 +271,30 @@ mod tests {
         assert_eq!(deeds(Actions(1 << 5 | 1 << 12)), "opened, closed");
         assert_eq!(deeds(Actions(0)), "touched");
     }
+
+    #[test]
+    fn colours_are_the_only_control_characters() {
+        let task = crate::event::TaskKey::default();
+        let env =
+            Env { name: "LD_\x1b[8m".into(), value: "\n".into(), length: 1, truncated: false };
+        let (first, body) = (std::time::UNIX_EPOCH, Body::Env(env));
+        let mechanism = Mechanism::EnvVars;
+        let event = crate::event::Event { mechanism, task, count: 1, first, last: first, body };
+        let alert = Alert::new(
+            &Arc::default(),
+            Some("\u{9b}31m".into()),
+            &event,
+            &Arc::default(),
+            &Arc::default(),
+        );
+        let line = |colour| {
+            let mut line = Vec::new();
+            Pretty::new(colour).write_line(&alert, &mut line);
+            String::from_utf8(line).unwrap()
+        };
+        let ours = regex::Regex::new("\x1b\\[[0-9;]*m").unwrap();
+        assert!(line(true).contains("\x1b[36mlow"));
+        assert_eq!(ours.replace_all(&line(true), ""), line(false));
+        assert!(!line(false).trim_end().contains(char::is_control));
+    }
 }
