@@ -1,1 +1,7 @@
-fn main() {}
+//! See the library: the binary is its command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    raqib::cli::main()
+}

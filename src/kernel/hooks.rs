@@ -42,7 +42,7 @@ pub struct Hook {
 use Mechanism::{FileAccess, NetworkFlows, NetworkPeers};
 
 /// `close` in the recipes' numbering of file actions.
-const CLOSE: u32 = 12;
+pub const CLOSE: u32 = 12;
 
 pub const HOOKS: &[Hook] = &[
     Hook {
@@ -91,11 +91,11 @@ impl Hook {
     }
 }
 
-/// Programs that are on, or off, for these mechanisms and the file actions that recipes ask for.
-pub fn programs(mechanisms: &[Mechanism], actions: Actions, on: bool) -> Vec<&'static str> {
+/// Programs to attach for these mechanisms and the file actions that recipes ask for.
+pub fn programs(mechanisms: &[Mechanism], actions: Actions) -> Vec<&'static str> {
     HOOKS
         .iter()
-        .filter(|hook| hook.wanted(mechanisms, actions) == on)
+        .filter(|hook| hook.wanted(mechanisms, actions))
         .flat_map(|hook| hook.tracepoint)
         .copied()
         .collect()
@@ -108,8 +108,10 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Attaches the programs by name: those of cgroups to the hierarchy's root.
+    /// Attaches the programs by name, those of cgroups to the hierarchy's root, and detaches
+    /// what is attached and not named.
     pub fn attach(&mut self, kernel: &Kernel, names: &[&'static str], cgroup: Option<&Path>) -> Result<()> {
+        self.links.retain(|(attached, _)| names.contains(attached));
         let cgroup = cgroup.map(File::open).transpose().context("cannot open the cgroup v2 root")?;
         for program in kernel.skel.object().progs_mut() {
             let Some(name) = names.iter().find(|name| program.name() == **name) else { continue };
@@ -149,15 +151,14 @@ mod tests {
 
     #[test]
     fn closes_cost_nothing_unless_asked_for() {
-        let quiet = programs(&Mechanism::ALL, Actions(0), true);
+        let quiet = programs(&Mechanism::ALL, Actions(0));
         assert!(quiet.contains(&"sys_exit") && !quiet.contains(&"sys_enter"));
-        assert!(programs(&Mechanism::ALL, Actions(1 << CLOSE), true).contains(&"sys_enter"));
-        assert_eq!(programs(&Mechanism::ALL, Actions(0), false), ["sys_enter"]);
+        assert!(programs(&Mechanism::ALL, Actions(1 << CLOSE)).contains(&"sys_enter"));
     }
 
     #[test]
     fn a_mechanism_that_is_off_attaches_nothing_of_its_own() {
-        let some = programs(&[Mechanism::Execution, Mechanism::EnvVars], Actions(0), true);
+        let some = programs(&[Mechanism::Execution, Mechanism::EnvVars], Actions(0));
         assert_eq!(some, ["sched_process_fork", "sched_process_exec", "sched_process_exit"]);
     }
 }

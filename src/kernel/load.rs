@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use anyhow::{Context, Result};
-use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
 use libbpf_rs::{Map, MapHandle, OpenObject};
 
 use super::{RaqibSkel, RaqibSkelBuilder};
@@ -15,11 +15,11 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads every program but those named in `skip` (facts that nobody asks for).
+    /// Loads every program: one that is not attached costs nothing, and a reload may want it.
     ///
     /// # Errors
     /// What the verifier or the kernel refused; libbpf's own words are in the debug log.
-    pub fn load(skip: &[&str]) -> Result<Self> {
+    pub fn load() -> Result<Self> {
         libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, |level, text| {
             match level {
                 libbpf_rs::PrintLevel::Warn => log::debug!("libbpf: {}", text.trim_end()),
@@ -31,12 +31,6 @@ impl Kernel {
         let mut open = RaqibSkelBuilder::default().open(object).context("cannot open the BPF object")?;
         if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
             rodata.self_tgid = std::process::id();
-        }
-        for mut program in open.open_object_mut().progs_mut() {
-            let name = program.name().to_string_lossy().into_owned();
-            if skip.contains(&name.as_str()) {
-                program.set_autoload(false);
-            }
         }
         let skel = open.load().context(
             "the kernel refuses the BPF programs: run with --log-level debug for its reasons \

@@ -4,6 +4,8 @@ pub mod clock;
 pub mod hooks;
 pub mod host;
 pub mod load;
+pub mod prime;
+pub mod programs;
 
 /// Generated from `bpf/` by `build.rs`: programs, maps, and the types of `bpf/types.h`.
 #[allow(clippy::all, clippy::pedantic, missing_debug_implementations, unreachable_pub)]

@@ -1,12 +1,12 @@
 //! Plugins: each turns the rows of one journal into events, on a thread of its own.
 //!
 //! A plugin knows its tables and the state it feeds. It does not know recipes, alerts or
-//! printers; the thread that drives it (see [`host`]) does.
+//! printers; the thread that drives it (see [`driver`]) does.
 
+pub mod driver;
 pub mod env_vars;
 pub mod execution;
 pub mod file_access;
-pub mod host;
 pub mod network_flows;
 pub mod network_peers;
 
@@ -45,9 +45,11 @@ pub struct Prepared {
     /// Sizes of the tables: rows, and texts that hang on them.
     pub rows: u32,
     pub texts: u32,
-    /// Called in the plugin's thread: at start, and again after a panic.
-    pub build: Box<dyn Fn() -> Result<Box<dyn Plugin>> + Send>,
+    pub build: Build,
 }
+
+/// Builds a plugin, in the thread where it will live: at start, and again after a panic.
+pub type Build = Box<dyn Fn() -> Result<Box<dyn Plugin>> + Send>;
 
 /// One row of the table of plugins.
 pub struct Spec {

@@ -79,12 +79,13 @@ impl Plugin for NetworkFlows {
         let Self { table, world, known, totals } = self;
         let names = world.names();
         read.rows = table.drain(sealed.slot, |key, row| {
+            let at = sealed.clock.at(row.first_ns);
             let count = row.packets_in + row.packets_out + row.accepts;
             read.events += count;
             let mut flow = flow(key, row);
             flow.actions = actions(&flow, row, known.entry(conversation(key, &flow)));
-            flow.local_names = names.of(&flow.local);
-            flow.remote_names = names.of(&flow.remote);
+            flow.local_names = names.of(&flow.local, at);
+            flow.remote_names = names.of(&flow.remote, at);
             if flow.actions.has(ENDED) {
                 known.remove(&conversation(key, &flow));
             }

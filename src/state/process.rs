@@ -37,9 +37,9 @@ pub struct Process {
     /// Controlling terminal ("pts0"), empty without one.
     pub tty: Text,
     pub comm: Text,
-    end: OnceLock<(SystemTime, i32)>,
-    children: AtomicU64,
-    child_execs: AtomicU64,
+    pub(crate) end: OnceLock<(SystemTime, i32)>,
+    pub(crate) children: AtomicU64,
+    pub(crate) child_execs: AtomicU64,
 }
 
 /// What was executed and how.

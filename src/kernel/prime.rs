@@ -1,0 +1,94 @@
+//! What was there before us: processes with their lineage, and whose the open sockets are.
+//!
+//! Run once, after the hooks are attached: whatever begins meanwhile is told by both, under the
+//! same identity, and nothing falls between. The iterator gives exact start times, credentials
+//! and namespaces; paths and arguments come from /proc, where they are whole.
+
+use std::fs;
+use std::io::Read as _;
+use std::mem::size_of;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use libbpf_rs::Iter;
+use plain::Plain;
+
+use super::clock::Clock;
+use super::load::Kernel;
+use super::types::prime_task;
+use crate::plugins::execution::{describe, split};
+use crate::state::processes::bounded_parent;
+use crate::state::{Image, Process, World};
+use crate::text::Text;
+
+/// Fills the tree; returns how many processes there were.
+pub fn processes(kernel: &Kernel, world: &World) -> Result<usize> {
+    let link = kernel.skel.progs.prime_tasks.attach().context("cannot attach the task iterator")?;
+    let mut bytes = Vec::new();
+    Iter::new(&link)?.read_to_end(&mut bytes).context("cannot read the task iterator")?;
+    let mut tasks: Vec<prime_task> = bytes
+        .chunks_exact(size_of::<prime_task>())
+        .filter_map(|chunk| {
+            let mut task = prime_task::default();
+            task.copy_from_bytes(chunk).ok().map(|()| task)
+        })
+        .collect();
+    // Parents first; pid 1 and kthreadd began at the same nanosecond as nothing else.
+    tasks.sort_unstable_by_key(|task| (task.task.start_ns, task.task.tgid));
+    let clock = Clock::now();
+    for task in &tasks {
+        insert(task, world, &clock);
+    }
+    Ok(tasks.len())
+}
+
+fn insert(task: &prime_task, world: &World, clock: &Clock) {
+    let key = task.task.into();
+    let parent = (task.parent.tgid != task.task.tgid)
+        .then(|| world.processes.get(task.parent.into()))
+        .flatten()
+        .map(bounded_parent);
+    let process = describe(key, &task.row, clock);
+    world.processes.insert(Process {
+        parent,
+        image: Arc::new(image(key.tgid)),
+        cwd: link(key.tgid, "cwd"),
+        ..process
+    });
+}
+
+fn link(pid: u32, name: &str) -> Text {
+    let target = fs::read_link(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    Text::new(target.as_os_str().as_bytes())
+}
+
+/// A kernel thread has neither executable nor arguments; so has who ended while we looked.
+fn image(pid: u32) -> Image {
+    let mut exe = link(pid, "exe");
+    let deleted = exe.as_str().ends_with(" (deleted)");
+    if let Some(path) = exe.bytes().strip_suffix(b" (deleted)") {
+        exe = Text::new(path);
+    }
+    let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let file = fs::metadata(format!("/proc/{pid}/exe")).ok();
+    Image {
+        memfd: exe.as_str().starts_with("/memfd:"),
+        deleted,
+        exe,
+        args: split(&args),
+        args_length: args.len() as u32,
+        dev: file.as_ref().map(MetadataExt::dev).unwrap_or_default(),
+        inode: file.as_ref().map(MetadataExt::ino).unwrap_or_default(),
+        ..Image::default()
+    }
+}
+
+/// Gives open sockets their owners: the iterator writes them down, there is nothing to read.
+pub fn sockets(kernel: &Kernel) -> Result<()> {
+    let link = kernel.skel.progs.prime_sockets.attach().context("cannot attach the file iterator")?;
+    let mut nothing = Vec::new();
+    Iter::new(&link)?.read_to_end(&mut nothing).context("cannot read the file iterator")?;
+    Ok(())
+}

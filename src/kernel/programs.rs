@@ -1,0 +1,28 @@
+//! What the kernel says of our programs.
+
+use libbpf_rs::query::ProgInfoIter;
+use serde_json::{Value, json};
+
+use super::hooks::HOOKS;
+
+/// Our attached programs with the runs that the kernel skipped because one was running already
+/// on that CPU (a loss that no ledger can see, so it is shown beside them) and, with
+/// kernel.bpf_stats_enabled, their run time. Another daemon's programs of the same name are
+/// listed as well: the kernel does not say whose they are.
+pub fn own() -> Vec<Value> {
+    let names: Vec<&str> = HOOKS.iter().flat_map(|hook| hook.tracepoint).copied().collect();
+    ProgInfoIter::default()
+        .filter_map(|program| {
+            let name = program.name.to_str()?;
+            // The kernel keeps 15 characters of a name.
+            let ours = names.iter().find(|own| own.starts_with(name) && (name.len() == 15 || own.len() == name.len()))?;
+            Some(json!({
+                "name": ours,
+                "id": program.id,
+                "missed": program.recursion_misses,
+                "runs": program.run_cnt,
+                "run_ns": program.run_time_ns,
+            }))
+        })
+        .collect()
+}

@@ -1,0 +1,329 @@
+//! Drives one plugin in a thread of its own: cadence, doorbell, seal, read, judge.
+//!
+//! ```text
+//! wait (cadence | doorbell | somebody asks) -> seal -> plugin.read -> settle the ledger
+//!   -> candidates (no process needed) -> who was it? -> decide -> alerts
+//! ```
+//!
+//! The process tree is fed by the execution journal, which has its own epochs. An event whose
+//! task is not in the tree yet makes the driver ask execution to catch up, once for the epoch:
+//! what execution seals after us holds every fork and exec that our rows can name.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use serde_json::Value;
+
+use super::{Build, Plugin};
+use crate::alert::{Alert, Host};
+use crate::detect::{Detector, Ruleset};
+use crate::event::{Event, Mechanism, TaskKey};
+use crate::journal::{Journal, Read, Sealed};
+use crate::state::{Process, World};
+
+/// What a plugin's thread can be asked.
+#[derive(Debug)]
+pub enum Command {
+    /// A table of this slot is half full.
+    Bell(u32),
+    /// Seal now and answer when the state has it.
+    CatchUp(Sender<()>),
+    Query(u32, Sender<Value>),
+    Rules(Arc<Ruleset>),
+    Cadence(Duration),
+}
+
+/// Asked faster than answered: a bell may be dropped, since another comes with the next epoch.
+const COMMANDS: usize = 16;
+
+/// How long a thread waits for execution before it judges with what is known.
+const CATCH_UP: Duration = Duration::from_secs(2);
+
+const BACK_OFF_FIRST: Duration = Duration::from_millis(200);
+const BACK_OFF_MAX: Duration = Duration::from_secs(60);
+
+/// What every driver needs beside its own plugin.
+#[derive(Clone)]
+pub struct Surroundings {
+    pub world: Arc<World>,
+    pub host: Arc<Host>,
+    pub rules: Arc<Ruleset>,
+    pub alerts: Sender<Alert>,
+    /// Execution's thread; none in execution itself.
+    pub execution: Option<Sender<Command>>,
+    /// Whether recipes are judged: lineage needs execution even where nobody asks for it.
+    pub judges: bool,
+}
+
+/// A running plugin. Its thread ends when every sender of its commands is gone.
+#[derive(Debug)]
+pub struct Running {
+    pub mechanism: Mechanism,
+    pub commands: Sender<Command>,
+    thread: JoinHandle<()>,
+}
+
+impl Running {
+    /// Starts the thread, builds the plugin in it, and returns when that is done.
+    pub fn start(
+        mechanism: Mechanism, build: Build, journal: Journal, cadence: Duration,
+        surroundings: Surroundings,
+    ) -> Result<Self> {
+        let (commands, inbox) = bounded(COMMANDS);
+        let (ready, answer) = bounded(1);
+        let thread = std::thread::Builder::new()
+            .name(format!("raqib-{}", mechanism.name()))
+            .spawn(move || {
+                match Driver::new(mechanism, build, journal, cadence, surroundings) {
+                    Ok(mut driver) => {
+                        let _ = ready.send(Ok(()));
+                        driver.run(&inbox);
+                    }
+                    Err(error) => {
+                        let _ = ready.send(Err(error));
+                    }
+                }
+            })
+            .context("cannot start a plugin's thread")?;
+        answer.recv().map_err(|_| anyhow!("the thread of {} ended at once", mechanism.name()))??;
+        Ok(Self { mechanism, commands, thread })
+    }
+
+    /// Last seal, last alerts, end. Other senders of its commands must be gone by now.
+    pub fn finish(self) -> Result<()> {
+        drop(self.commands);
+        if self.thread.join().is_err() {
+            bail!("the thread of {} panicked outside its plugin", self.mechanism.name());
+        }
+        Ok(())
+    }
+}
+
+struct Driver {
+    mechanism: Mechanism,
+    build: Build,
+    /// None while it waits to be built again after a panic.
+    plugin: Option<Box<dyn Plugin>>,
+    build_again: Option<Instant>,
+    back_off: Duration,
+    journal: Journal,
+    cadence: Duration,
+    next: Instant,
+    detector: Detector,
+    around: Surroundings,
+}
+
+impl Driver {
+    fn new(
+        mechanism: Mechanism, build: Build, journal: Journal, cadence: Duration,
+        around: Surroundings,
+    ) -> Result<Self> {
+        let plugin = build()?;
+        let detector = Detector::new(Arc::clone(&around.rules), mechanism);
+        let mut driver = Self {
+            mechanism,
+            build,
+            plugin: Some(plugin),
+            build_again: None,
+            back_off: BACK_OFF_FIRST,
+            journal,
+            cadence,
+            next: Instant::now() + cadence,
+            detector,
+            around,
+        };
+        driver.set_cadence(cadence);
+        driver.watch_env()?;
+        Ok(driver)
+    }
+
+    fn run(&mut self, inbox: &Receiver<Command>) {
+        loop {
+            let until = self.build_again.map_or(self.next, |again| again.min(self.next));
+            match inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(command) => self.obey(command),
+                Err(RecvTimeoutError::Timeout) => self.tick(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.cycle();
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if self.build_again.is_some_and(|again| again <= now) {
+            self.rebuild();
+        }
+        if self.next <= now {
+            self.cycle();
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            // One that rang for an epoch that is sealed by now says nothing.
+            Command::Bell(slot) if slot == self.journal.slot() => {
+                self.journal.stats.doorbells.fetch_add(1, Relaxed);
+                self.cycle();
+            }
+            Command::Bell(_) => {}
+            Command::CatchUp(done) => {
+                self.journal.stats.catch_ups.fetch_add(1, Relaxed);
+                self.cycle();
+                let _ = done.send(());
+            }
+            Command::Query(pid, answer) => {
+                self.cycle();
+                let _ = answer.send(self.plugin.as_ref().map_or(Value::Null, |plugin| plugin.query(pid)));
+            }
+            Command::Rules(rules) => {
+                self.around.rules = Arc::clone(&rules);
+                self.detector.reload(rules);
+                if let Err(error) = self.watch_env() {
+                    self.journal.stats.failed(&error);
+                }
+            }
+            Command::Cadence(cadence) => self.set_cadence(cadence),
+        }
+    }
+
+    fn set_cadence(&mut self, cadence: Duration) {
+        self.cadence = cadence;
+        self.next = Instant::now() + cadence;
+        self.journal.stats.cadence_ms.store(cadence.as_millis() as u64, Relaxed);
+    }
+
+    fn watch_env(&mut self) -> Result<()> {
+        let names: BTreeSet<String> = self.around.rules.watched_env_names();
+        match &mut self.plugin {
+            Some(plugin) => plugin.watch_env(&names),
+            None => Ok(()),
+        }
+    }
+
+    /// One epoch from seal to alerts. Errors are counted and shown; the next epoch comes.
+    fn cycle(&mut self) {
+        self.next = Instant::now() + self.cadence;
+        if self.plugin.is_none() {
+            return;
+        }
+        if let Err(error) = self.epoch() {
+            self.journal.stats.failed(&error);
+        }
+    }
+
+    fn epoch(&mut self) -> Result<()> {
+        if self.journal.is_empty()? {
+            return Ok(());
+        }
+        let sealed = self.journal.seal()?;
+        let began = Instant::now();
+        let mut pending = Vec::new();
+        let result = self.read(&sealed, &mut pending);
+        let read = *result.as_ref().unwrap_or(&Read::default());
+        self.journal.settle(&sealed, read, began.elapsed())?;
+        let judged = Instant::now();
+        self.journal.stats.candidates.fetch_add(pending.len() as u64, Relaxed);
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.judge(&pending)));
+        self.journal.stats.judge_time.add(judged.elapsed());
+        if outcome.is_err() {
+            self.panicked("judging");
+        }
+        result.map(|_| ())
+    }
+
+    /// Reads a sealed epoch; what may match a recipe is left in `pending`.
+    fn read(&mut self, sealed: &Sealed, pending: &mut Vec<(Event, Vec<usize>)>) -> Result<Read> {
+        let (detector, judges) = (&mut self.detector, self.around.judges);
+        let Some(plugin) = &mut self.plugin else { return Ok(Read::default()) };
+        let mut candidates = Vec::new();
+        let mut take = |event: Event| {
+            if judges {
+                detector.candidates(&event, &mut candidates);
+            }
+            if !candidates.is_empty() {
+                pending.push((event, std::mem::take(&mut candidates)));
+            }
+        };
+        match catch_unwind(AssertUnwindSafe(|| plugin.read(sealed, &mut take))) {
+            Ok(read) => read,
+            Err(_) => {
+                self.panicked("reading");
+                bail!("the plugin panicked while it read an epoch: it will be built again")
+            }
+        }
+    }
+
+    /// Joins events with their processes and lets the recipes decide.
+    fn judge(&mut self, pending: &[(Event, Vec<usize>)]) {
+        let unknown = |(event, _): &&(Event, Vec<usize>)| !self.around.world.processes.knows(event.task);
+        if pending.iter().find(unknown).is_some() {
+            self.catch_up();
+        }
+        for (event, candidates) in pending {
+            let process = self.who(event.task);
+            for verdict in self.detector.decide(candidates, event, &process) {
+                let alert =
+                    Alert::new(&verdict.recipe.facts, verdict.note, event, &process, &self.around.host);
+                self.journal.stats.alerts.fetch_add(1, Relaxed);
+                if self.around.alerts.send(alert).is_err() {
+                    self.journal.stats.failed(&anyhow!("alerts have nowhere to go: dispatch ended"));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn catch_up(&self) {
+        let Some(execution) = &self.around.execution else { return };
+        let (done, answer) = bounded(1);
+        if execution.send_timeout(Command::CatchUp(done), CATCH_UP).is_ok() {
+            let _ = answer.recv_timeout(CATCH_UP);
+        }
+    }
+
+    /// A task that nobody knows is still somebody: its pid and times are facts.
+    fn who(&self, task: TaskKey) -> Arc<Process> {
+        self.around
+            .world
+            .processes
+            .get(task)
+            .unwrap_or_else(|| Arc::new(Process { key: task, ..Process::default() }))
+    }
+
+    fn panicked(&mut self, doing: &str) {
+        self.journal.stats.panics.fetch_add(1, Relaxed);
+        log::error!(
+            "{}: panicked while {doing}; built again in {:?}, the others go on",
+            self.mechanism.name(),
+            self.back_off
+        );
+        self.plugin = None;
+        self.build_again = Some(Instant::now() + self.back_off);
+        self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
+    }
+
+    fn rebuild(&mut self) {
+        self.build_again = None;
+        self.detector = Detector::new(Arc::clone(&self.around.rules), self.mechanism);
+        match (self.build)() {
+            Ok(plugin) => {
+                self.plugin = Some(plugin);
+                self.journal.stats.restarts.fetch_add(1, Relaxed);
+                if let Err(error) = self.watch_env() {
+                    self.journal.stats.failed(&error);
+                }
+            }
+            Err(error) => {
+                self.journal.stats.failed(&error);
+                self.build_again = Some(Instant::now() + self.back_off);
+            }
+        }
+    }
+}
