@@ -7,7 +7,6 @@
 # that for a pass and hide the line, so this looks for it: a skipped test is not a passed one.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
-target=${CARGO_TARGET_DIR:-target}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
@@ -15,7 +14,8 @@ status=0
 if cargo nextest --version >/dev/null 2>&1; then
 	# nextest does not run the examples in the documentation.
 	cargo test --doc --quiet || status=$?
-	results=$target/nextest/default/junit.xml
+	# Its own store, in the workspace wherever cargo's target directory is.
+	results=target/nextest/default/junit.xml
 	rm -f "$results"
 	cargo nextest run --no-fail-fast "$@" || status=$?
 else

@@ -42,6 +42,7 @@ impl Files {
     /// CPU nanoseconds of this thread for one open+close: the tenth percentile of batches of
     /// 1,000, which leaves out what interrupts and neighbours add.
     pub fn cpu_ns(&self, batches: usize) -> Result<f64> {
+        let _pinned = Pinned::here()?;
         let mut costs = Vec::with_capacity(batches);
         let mut paths = self.paths.iter().cycle();
         // The first tenth warms caches up.
@@ -76,6 +77,41 @@ impl Files {
             std::thread::sleep(tick.saturating_sub(started.elapsed()));
         }
         Ok(done as f64 / started.elapsed().as_secs_f64())
+    }
+}
+
+/// Keeps this thread on one CPU while it lives: two CPUs of one machine differ by more than what
+/// is measured. Given back afterwards, as children (the daemon) inherit it.
+struct Pinned {
+    before: libc::cpu_set_t,
+}
+
+impl Pinned {
+    fn here() -> Result<Self> {
+        // SAFETY: all-zero bytes are the empty set.
+        let (mut before, mut one): (libc::cpu_set_t, libc::cpu_set_t) =
+            unsafe { std::mem::zeroed() };
+        let size = size_of::<libc::cpu_set_t>();
+        // SAFETY: the sets are writable and of the size given; the highest CPU allowed is in range.
+        let done = unsafe {
+            libc::sched_getaffinity(0, size, &raw mut before) == 0
+                && (0..libc::CPU_SETSIZE as usize)
+                    .rev()
+                    .find(|cpu| libc::CPU_ISSET(*cpu, &before))
+                    .is_some_and(|cpu| {
+                        libc::CPU_SET(cpu, &mut one);
+                        libc::sched_setaffinity(0, size, &raw const one) == 0
+                    })
+        };
+        anyhow::ensure!(done, "sched_setaffinity: {}", std::io::Error::last_os_error());
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // SAFETY: the set is the one that the kernel gave. Failing would need a changed cpuset.
+        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const self.before) };
     }
 }
 
