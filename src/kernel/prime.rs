@@ -20,7 +20,8 @@ use super::load::Kernel;
 use super::types::prime_task;
 use crate::plugins::execution::{describe, split};
 use crate::state::processes::bounded_parent;
-use crate::state::{Image, Process, World};
+use crate::event::TaskKey;
+use crate::state::{Creds, Image, Process, World};
 use crate::text::Text;
 
 /// Fills the tree; returns how many processes there were.
@@ -46,9 +47,8 @@ pub fn processes(kernel: &Kernel, world: &World) -> Result<usize> {
 
 fn insert(task: &prime_task, world: &World, clock: &Clock) {
     let key = task.task.into();
-    let parent = (task.parent.tgid != task.task.tgid)
-        .then(|| world.processes.get(task.parent.into()))
-        .flatten()
+    let parent = (task.parent.tgid != 0 && task.parent.tgid != task.task.tgid)
+        .then(|| known_or_asked(world, task.parent.into()))
         .map(bounded_parent);
     let process = describe(key, &task.row, clock);
     world.processes.insert(Process {
@@ -57,6 +57,38 @@ fn insert(task: &prime_task, world: &World, clock: &Clock) {
         cwd: link(key.tgid, "cwd"),
         ..process
     });
+}
+
+/// The process of an exact identity: from the tree, else from /proc. Some kernels keep tasks out
+/// of the iterator (pid 1 on one that was met); their children still name them exactly.
+pub fn known_or_asked(world: &World, key: TaskKey) -> Arc<Process> {
+    if let Some(known) = world.processes.get(key) {
+        return known;
+    }
+    let status = fs::read_to_string(format!("/proc/{}/status", key.tgid)).unwrap_or_default();
+    let numbers = |field: &str| -> Vec<u32> {
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
+        line.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    };
+    let (uids, gids) = (numbers("Uid:"), numbers("Gid:"));
+    let at = |ids: &[u32], place: usize| ids.get(place).copied().unwrap_or_default();
+    let name = status.lines().next().and_then(|line| line.strip_prefix("Name:\t"));
+    world.processes.insert(Process {
+        key,
+        ppid: at(&numbers("PPid:"), 0),
+        start: Some(Clock::now().at(key.start_ns)),
+        creds: Creds {
+            uid: at(&uids, 0),
+            euid: at(&uids, 1),
+            gid: at(&gids, 0),
+            egid: at(&gids, 1),
+            ..Creds::default()
+        },
+        image: Arc::new(image(key.tgid)),
+        cwd: link(key.tgid, "cwd"),
+        comm: name.unwrap_or_default().into(),
+        ..Process::default()
+    })
 }
 
 fn link(pid: u32, name: &str) -> Text {

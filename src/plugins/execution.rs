@@ -12,6 +12,7 @@ use crate::event::{Actions, Body, Event, File, Mechanism, TaskKey};
 use crate::journal::{Read, Sealed, Table};
 use crate::kernel::clock::Clock;
 use crate::kernel::load::{Kernel, handle};
+use crate::kernel::prime::known_or_asked;
 use crate::kernel::types::{
     exec_event, exec_row, file_action, file_flags, journal_id, node_key, path_node, task_key,
     text_key, text_kind, text_row,
@@ -134,22 +135,17 @@ impl Execution {
 
     fn forked(&self, key: TaskKey, row: &exec_row, clock: &Clock) {
         let processes = &self.world.processes;
-        let parent = processes.get(row.parent.into());
-        if let Some(parent) = &parent {
-            parent.count_child();
-        }
+        let parent = known_or_asked(&self.world, row.parent.into());
+        parent.count_child();
         // The start may have told of it already, with what /proc knew.
         if processes.knows(key) {
             return;
         }
-        let image = parent.as_ref().map(|parent| Arc::clone(&parent.image)).unwrap_or_default();
-        let cwd = parent.as_ref().map(|parent| parent.cwd.clone()).unwrap_or_default();
-        let previous = Some(Arc::clone(&image));
         processes.insert(Process {
-            parent: parent.map(bounded_parent),
-            image,
-            previous,
-            cwd,
+            image: Arc::clone(&parent.image),
+            previous: Some(Arc::clone(&parent.image)),
+            cwd: parent.cwd.clone(),
+            parent: Some(bounded_parent(parent)),
             ..describe(key, row, clock)
         });
     }
