@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::Sender;
+use signal_hook::iterator::Signals;
 
 use crate::alert::{Alert, Host};
 use crate::component::{Component, Group, live};
@@ -67,6 +68,7 @@ type Shared = Rc<RefCell<Wires>>;
 /// Runs until a signal ends it.
 pub fn run(config: Config, options: Options) -> Result<()> {
     host::check()?;
+    let signals = signals::listen()?;
     let rules = rules::load(&config)?;
     let caches = &config.caches;
     let processes =
@@ -94,7 +96,7 @@ pub fn run(config: Config, options: Options) -> Result<()> {
         .with(Plugging { wires: share(), doorbell: None })
         .with(Hooking { wires: share() })
         .with(Answering { wires: share(), listener: None, control: None })
-        .with(Watching { wires: share() });
+        .with(Watching { wires: share(), signals: Some(signals) });
     live(&mut daemon)
 }
 
@@ -304,6 +306,7 @@ impl Component for Answering {
 /// The main thread's part: signals.
 struct Watching {
     wires: Shared,
+    signals: Option<Signals>,
 }
 
 impl Component for Watching {
@@ -313,7 +316,8 @@ impl Component for Watching {
 
     fn execute(&mut self) -> Result<()> {
         let wires = Rc::clone(&self.wires);
-        signals::until_stop(move || {
+        let signals = self.signals.take().context("nobody listens for signals")?;
+        signals::until_stop(signals, move || {
             if let Err(error) = reload(&mut wires.borrow_mut()) {
                 log::error!("nothing was changed: {error:#}");
             }
