@@ -87,8 +87,16 @@ pub const FILE_ACTIONS: [&str; 15] = [
 
 /// Names of the 10 flow actions, by bit number.
 pub const FLOW_ACTIONS: [&str; 10] = [
-    "created", "ingress", "egress", "incoming", "outgoing", "ongoing", "started", "ended",
-    "terminator", "terminated",
+    "created",
+    "ingress",
+    "egress",
+    "incoming",
+    "outgoing",
+    "ongoing",
+    "started",
+    "ended",
+    "terminator",
+    "terminated",
 ];
 
 impl Actions {
