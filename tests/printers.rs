@@ -68,6 +68,7 @@ fn file(path: &[u8]) -> Body {
     Body::File(File {
         path: Text::new(path),
         actions: Actions(1 << 5 | 1 << 6),
+        history: Actions::default(),
         counts,
         dev: libc::makedev(8, 1),
         inode: u64::MAX,

@@ -21,7 +21,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde_json::Value;
 
 use super::{Build, Plugin};
-use crate::alert::{Alert, Host};
+use crate::alert::{Alert, Host, RecipeFacts};
 use crate::detect::{Detector, Ruleset};
 use crate::event::{Event, Mechanism, TaskKey};
 use crate::journal::{Journal, Read, Sealed};
@@ -247,7 +247,8 @@ impl Driver {
             if judges {
                 detector.candidates(&event, &mut candidates);
             }
-            if !candidates.is_empty() {
+            // What was executed may be a script, which only the process tells.
+            if !candidates.is_empty() || (judges && event.mechanism == Mechanism::Execution) {
                 pending.push((event, std::mem::take(&mut candidates)));
             }
         };
@@ -269,8 +270,8 @@ impl Driver {
         for (event, candidates) in pending {
             let process = self.who(event.task);
             for verdict in self.detector.decide(candidates, event, &process) {
-                let alert =
-                    Alert::new(&verdict.recipe.facts, verdict.note, event, &process, &self.around.host);
+                let facts = Arc::new(RecipeFacts::from(&*verdict.recipe));
+                let alert = Alert::new(&facts, verdict.note, event, &process, &self.around.host);
                 self.journal.stats.alerts.fetch_add(1, Relaxed);
                 if self.around.alerts.send(alert).is_err() {
                     self.journal.stats.failed(&anyhow!("alerts have nowhere to go: dispatch ended"));

@@ -1,0 +1,284 @@
+//! `examples`: events that a recipe must fire on, and events that it must stay silent on.
+//!
+//! A recipe carries its own proof, in the same file, in a few words:
+//!
+//! ```yaml
+//! examples:
+//!   fires:
+//!     - { file: /etc/shadow, actions: read, exe: /tmp/x, parents: [/usr/bin/bash] }
+//!   silent:
+//!     - { file: /etc/shadow, actions: read, exe: /usr/sbin/sshd }
+//! ```
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::event::{Actions, Body, Env, Event, File, Flow, Mechanism, Peer, TaskKey};
+use crate::problem::Problem;
+use crate::state::{Creds, Image, Process};
+use crate::text::Text;
+
+use super::actions::{EXECVE, file_words, flow_words};
+use super::detector::Detector;
+use super::fields::{Fields, Sheet};
+use super::recipe::{Recipe, RecipeMechanism};
+use super::ruleset::Ruleset;
+use super::yaml::{Node, Value};
+
+/// One event, with its process, and what is expected of it.
+#[derive(Debug)]
+pub struct Example {
+    pub fires: bool,
+    pub event: Event,
+    pub process: Arc<Process>,
+    pub line: usize,
+    /// Where in the file (`[0].examples.fires[1]`).
+    pub key: String,
+}
+
+/// Runs a recipe's examples; a problem for each that does not do what it says.
+pub fn check_examples(recipe: &Arc<Recipe>) -> Vec<Problem> {
+    let ruleset = Arc::new(Ruleset::only(recipe.clone()));
+    let wrong = recipe.examples.iter().filter_map(|example| {
+        let mut detector = Detector::new(ruleset.clone(), example.event.mechanism);
+        let fired = !detector.judge(&example.event, &example.process).is_empty();
+        (fired != example.fires).then(|| Problem {
+            file: recipe.place.file.to_string(),
+            line: example.line,
+            key: example.key.clone(),
+            message: match fired {
+                true => format!("recipe `{}` fires on this; it must stay silent", recipe.name),
+                false => format!("recipe `{}` stays silent on this; it must fire", recipe.name),
+            },
+        })
+    });
+    wrong.collect()
+}
+
+/// Reads the examples of a recipe.
+pub(super) fn read(
+    sheet: &mut Sheet,
+    fields: &mut Fields<'_>,
+    mechanism: Option<RecipeMechanism>,
+) -> Vec<Example> {
+    let Some(node) = fields.take("examples") else { return Vec::new() };
+    let at = fields.key("examples");
+    let Some(mut fields) = Fields::new(sheet, node, &at) else { return Vec::new() };
+    let mut examples = Vec::new();
+    for (name, fires) in [("fires", true), ("silent", false)] {
+        let Some(node) = fields.take(name) else { continue };
+        let key = fields.key(name);
+        for (at, node) in sheet.items(node, &key).iter().enumerate() {
+            let key = format!("{key}[{at}]");
+            let Some(mut fields) = Fields::new(sheet, node, &key) else { continue };
+            let process = Arc::new(read_process(sheet, &mut fields, 1000));
+            let event = read_event(sheet, &mut fields, mechanism, &process);
+            let line = fields.line;
+            fields.finish(sheet);
+            if let Some(event) = event {
+                examples.push(Example { fires, event, process, line, key });
+            }
+        }
+    }
+    fields.finish(sheet);
+    examples
+}
+
+/// The fields that describe a process, of the task or of one of its parents.
+fn read_process(sheet: &mut Sheet, fields: &mut Fields<'_>, pid: u32) -> Process {
+    let exe = fields.text(sheet, "exe").unwrap_or("/usr/bin/example");
+    let cmd = exe.rsplit('/').next().unwrap_or(exe);
+    let args = match fields.take("args") {
+        None => vec![cmd.into()],
+        Some(node) => {
+            let key = fields.key("args");
+            let texts = sheet.texts(node, &key).into_iter().map(|(_, text)| text);
+            match &node.value {
+                Value::Scalar(_) => texts.flat_map(str::split_whitespace).map(Text::from).collect(),
+                _ => texts.map(Text::from).collect(),
+            }
+        }
+    };
+    let comm =
+        fields.text(sheet, "comm").map_or_else(|| cmd.chars().take(15).collect(), str::to_owned);
+    let previous = fields.text(sheet, "prev_exe");
+    let script = fields.text(sheet, "script").map(Text::from);
+    let uid = fields.parsed(sheet, "uid", "a user id").unwrap_or(0);
+    let mut process = of_exe(exe, pid);
+    process.image = Arc::new(Image { args, script, ..image(exe) });
+    process.parent = read_parents(sheet, fields, pid);
+    process.ppid = process.parent.as_ref().map_or(1, |parent| parent.pid());
+    process.previous = previous.map(|exe| Arc::new(image(exe)));
+    process.creds = Creds { uid, gid: uid, euid: uid, egid: uid, ..Creds::default() };
+    process.comm = comm.as_str().into();
+    process
+}
+
+fn of_exe(exe: &str, pid: u32) -> Process {
+    let mut process = Process::default();
+    process.key = TaskKey { start_ns: u64::from(pid), tgid: pid, exec_id: 1 };
+    process.image = Arc::new(image(exe));
+    process.comm = process.cmd().into();
+    process
+}
+
+fn image(exe: &str) -> Image {
+    Image { exe: exe.into(), ..Image::default() }
+}
+
+/// Parents, the nearest first: an executable each, or a mapping like the task's.
+fn read_parents(sheet: &mut Sheet, fields: &mut Fields<'_>, pid: u32) -> Option<Arc<Process>> {
+    let node = fields.take("parents")?;
+    let key = fields.key("parents");
+    let mut parent: Option<Arc<Process>> = None;
+    let nodes: &[Node] = match &node.value {
+        Value::List(items) => items,
+        _ => std::slice::from_ref(node),
+    };
+    for (at, node) in nodes.iter().enumerate().rev() {
+        let pid = pid.saturating_sub(1 + u32::try_from(at).unwrap_or(0));
+        let mut process = match &node.value {
+            Value::Scalar(exe) => of_exe(exe, pid),
+            _ => {
+                let mut fields = Fields::new(sheet, node, &format!("{key}[{at}]"))?;
+                let process = read_process(sheet, &mut fields, pid);
+                fields.finish(sheet);
+                process
+            }
+        };
+        process.parent = parent.or(process.parent);
+        parent = Some(Arc::new(process));
+    }
+    parent
+}
+
+fn read_event(
+    sheet: &mut Sheet,
+    fields: &mut Fields<'_>,
+    mechanism: Option<RecipeMechanism>,
+    process: &Process,
+) -> Option<Event> {
+    let mechanism = match mechanism? {
+        RecipeMechanism::One(mechanism) => mechanism,
+        RecipeMechanism::FileAccessAndExecution if fields.has("file") => Mechanism::FileAccess,
+        RecipeMechanism::FileAccessAndExecution => Mechanism::Execution,
+    };
+    let body = match mechanism {
+        Mechanism::FileAccess => {
+            let path = fields.required(sheet, "file")?;
+            let path = sheet.text(path, &fields.key("file"))?;
+            let actions = read_actions(sheet, fields, &file_words());
+            Body::File(file(path, actions.unwrap_or_default()))
+        }
+        Mechanism::Execution => {
+            let path = fields.text(sheet, "file").unwrap_or(process.exe());
+            let actions = read_actions(sheet, fields, &file_words());
+            Body::File(file(path, actions.unwrap_or(EXECVE)))
+        }
+        Mechanism::NetworkFlows => {
+            let mut flow = read_flow(sheet, fields, "tcp 10.0.0.2:40000 -> 192.0.2.1:443")?;
+            flow.remote_names = read_names(sheet, fields);
+            Body::Flow(flow)
+        }
+        Mechanism::NetworkPeers => {
+            let flow = read_flow(sheet, fields, "udp 10.0.0.2:40000 -> 10.0.0.53:53")?;
+            let names = read_names(sheet, fields);
+            let addresses = read_addresses(sheet, fields);
+            Body::Peer(Peer { names, addresses, rcode: 0, flow })
+        }
+        Mechanism::EnvVars => {
+            let node = fields.required(sheet, "env")?;
+            let text = sheet.text(node, &fields.key("env"))?;
+            let (name, value) = text.split_once('=').unwrap_or((text, ""));
+            let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
+            Body::Env(Env { name: name.into(), value: value.into(), length, truncated: false })
+        }
+    };
+    // Some fixed day: an example must not depend on when it runs.
+    let at = SystemTime::UNIX_EPOCH + Duration::from_hours(480_000);
+    Some(Event { mechanism, task: process.key, count: 1, first: at, last: at, body })
+}
+
+fn read_actions(
+    sheet: &mut Sheet,
+    fields: &mut Fields<'_>,
+    words: &[(&'static str, u32)],
+) -> Option<Actions> {
+    let found = fields.words(sheet, "actions", words)?;
+    Some(Actions(found.into_iter().fold(0, |all, bits| all | bits)))
+}
+
+fn file(path: &str, actions: Actions) -> File {
+    File {
+        path: path.into(),
+        actions,
+        history: actions,
+        counts: [0; 15],
+        dev: 0,
+        inode: 0,
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        size: 0,
+        deleted: false,
+        anonymous: path.starts_with("memfd:"),
+        by_name: false,
+        truncated: false,
+    }
+}
+
+/// `tcp 10.0.0.2:40000 -> 192.0.2.1:443`, from local to remote whoever began.
+fn read_flow(sheet: &mut Sheet, fields: &mut Fields<'_>, default: &str) -> Option<Flow> {
+    let line = fields.line;
+    let text = fields.text(sheet, "flow").unwrap_or(default);
+    let Some((protocol, local, remote)) = split_flow(text) else {
+        let message = "expected `tcp|udp LOCAL:PORT -> REMOTE:PORT`";
+        sheet.wrong(line, &fields.key("flow"), message);
+        return None;
+    };
+    let actions = read_actions(sheet, fields, &flow_words());
+    Some(Flow {
+        protocol,
+        local: local.ip(),
+        remote: remote.ip(),
+        local_port: local.port(),
+        remote_port: remote.port(),
+        icmp: None,
+        netns: 1,
+        // created, egress, outgoing, started: what the first packet of a connect leaves.
+        actions: actions.unwrap_or(Actions(1 | 1 << 2 | 1 << 4 | 1 << 6)),
+        packets_in: 0,
+        packets_out: 1,
+        bytes_in: 0,
+        bytes_out: 60,
+        local_names: Vec::new(),
+        remote_names: Vec::new(),
+    })
+}
+
+fn split_flow(text: &str) -> Option<(u8, SocketAddr, SocketAddr)> {
+    let (protocol, ends) = text.split_once(' ')?;
+    let protocol = match protocol {
+        "tcp" => 6,
+        "udp" => 17,
+        _ => return None,
+    };
+    let (local, remote) = ends.split_once("->")?;
+    Some((protocol, local.trim().parse().ok()?, remote.trim().parse().ok()?))
+}
+
+fn read_names(sheet: &mut Sheet, fields: &mut Fields<'_>) -> Vec<Arc<str>> {
+    fields.texts(sheet, "names").into_iter().map(|(_, name)| name.into()).collect()
+}
+
+fn read_addresses(sheet: &mut Sheet, fields: &mut Fields<'_>) -> Vec<(IpAddr, u32)> {
+    let mut addresses = Vec::new();
+    for (line, text) in fields.texts(sheet, "addresses") {
+        match text.parse() {
+            Ok(address) => addresses.push((address, 60)),
+            Err(_) => sheet.wrong(line, &fields.key("addresses"), "expected an address"),
+        }
+    }
+    addresses
+}

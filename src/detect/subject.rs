@@ -1,0 +1,273 @@
+//! What a filter can ask about: the event with its process.
+
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use crate::event::{Body, Event, Flow};
+use crate::state::Process;
+
+use super::recipe::RecipeMechanism;
+
+/// One event and the process that caused it.
+#[derive(Clone, Copy)]
+pub struct Subject<'e> {
+    pub event: &'e Event,
+    pub process: &'e Process,
+}
+
+/// The subjects of `what`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    TaskUid,
+    TaskPid,
+    TaskRetCode,
+    TaskStart,
+    TaskExit,
+    ParentPid,
+    /// A text of one or several processes.
+    Text(Who, Field),
+    FlowProto,
+    FlowFamily,
+    FlowLocal,
+    FlowRemote,
+    FlowLocalPorts,
+    FlowRemotePorts,
+    FlowAnyPorts,
+    FlowAnyPeers,
+    FlowAnyPeersAndPorts,
+}
+
+/// Whose text is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    Task,
+    Parent,
+    TaskOrParent,
+    TaskOrPrevious,
+    ParentOrPrevious,
+    /// Parents of any degree; the task itself is not among them.
+    AnyAncient,
+}
+
+/// Which text of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    Exe,
+    Comm,
+    Cmd,
+    Args,
+    /// Known by name only to say that it cannot be had.
+    Envs,
+}
+
+use Field::{Args, Cmd, Comm, Envs, Exe};
+use Who::{AnyAncient, Parent, ParentOrPrevious, Task, TaskOrParent, TaskOrPrevious};
+
+/// The names of subjects, the full one first where there are two.
+pub const WHATS: &[(&str, What)] = &[
+    ("task_uid", What::TaskUid),
+    ("uid", What::TaskUid),
+    ("task_pid", What::TaskPid),
+    ("pid", What::TaskPid),
+    ("task_ret_code", What::TaskRetCode),
+    ("ret_code", What::TaskRetCode),
+    ("task_start", What::TaskStart),
+    ("task_exit", What::TaskExit),
+    ("task_exe", What::Text(Task, Exe)),
+    ("exe", What::Text(Task, Exe)),
+    ("task_comm", What::Text(Task, Comm)),
+    ("comm", What::Text(Task, Comm)),
+    ("task_cmd", What::Text(Task, Cmd)),
+    ("cmd", What::Text(Task, Cmd)),
+    ("task_args", What::Text(Task, Args)),
+    ("args", What::Text(Task, Args)),
+    ("task_envs", What::Text(Task, Envs)),
+    ("envs", What::Text(Task, Envs)),
+    ("parent_pid", What::ParentPid),
+    ("parent_exe", What::Text(Parent, Exe)),
+    ("parent_comm", What::Text(Parent, Comm)),
+    ("parent_cmd", What::Text(Parent, Cmd)),
+    ("parent_args", What::Text(Parent, Args)),
+    ("parent_envs", What::Text(Parent, Envs)),
+    ("parent_or_prev_exe", What::Text(ParentOrPrevious, Exe)),
+    ("task_or_prev_exe", What::Text(TaskOrPrevious, Exe)),
+    ("task_or_parent_exe", What::Text(TaskOrParent, Exe)),
+    ("task_or_parent_comm", What::Text(TaskOrParent, Comm)),
+    ("task_or_parent_cmd", What::Text(TaskOrParent, Cmd)),
+    ("task_or_parent_args", What::Text(TaskOrParent, Args)),
+    ("task_or_parent_envs", What::Text(TaskOrParent, Envs)),
+    ("any_ancient_exe", What::Text(AnyAncient, Exe)),
+    ("ancient_exe", What::Text(AnyAncient, Exe)),
+    ("any_ancient_comm", What::Text(AnyAncient, Comm)),
+    ("ancient_comm", What::Text(AnyAncient, Comm)),
+    ("any_ancient_cmd", What::Text(AnyAncient, Cmd)),
+    ("ancient_cmd", What::Text(AnyAncient, Cmd)),
+    ("any_ancient_args", What::Text(AnyAncient, Args)),
+    ("ancient_args", What::Text(AnyAncient, Args)),
+    ("any_ancient_envs", What::Text(AnyAncient, Envs)),
+    ("ancient_envs", What::Text(AnyAncient, Envs)),
+    ("flow_proto", What::FlowProto),
+    ("flow_family", What::FlowFamily),
+    ("flow_local", What::FlowLocal),
+    ("flow_remote", What::FlowRemote),
+    ("flow_local_ports", What::FlowLocalPorts),
+    ("flow_local_port", What::FlowLocalPorts),
+    ("flow_remote_ports", What::FlowRemotePorts),
+    ("flow_remote_port", What::FlowRemotePorts),
+    ("flow_any_ports", What::FlowAnyPorts),
+    ("flow_any_peers", What::FlowAnyPeers),
+    ("flow_any_peers_and_ports", What::FlowAnyPeersAndPorts),
+];
+
+/// What a subject's values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    Text,
+    Number,
+    Address,
+    Time,
+}
+
+impl Shape {
+    /// The operands that fit, for messages.
+    pub(super) const fn operands(self) -> &'static str {
+        match self {
+            Self::Text => "a pattern",
+            Self::Number => "number, numbers or a pattern",
+            Self::Address => "cidr or a pattern",
+            Self::Time => "time",
+        }
+    }
+}
+
+impl What {
+    pub fn name(self) -> &'static str {
+        WHATS.iter().find(|(_, what)| *what == self).map_or("", |(name, _)| name)
+    }
+
+    pub const fn shape(self) -> Shape {
+        match self {
+            Self::TaskUid | Self::TaskPid | Self::TaskRetCode | Self::ParentPid => Shape::Number,
+            Self::FlowLocalPorts | Self::FlowRemotePorts | Self::FlowAnyPorts => Shape::Number,
+            Self::TaskStart | Self::TaskExit => Shape::Time,
+            Self::FlowLocal | Self::FlowRemote | Self::FlowAnyPeers => Shape::Address,
+            Self::Text(..) | Self::FlowProto | Self::FlowFamily | Self::FlowAnyPeersAndPorts => {
+                Shape::Text
+            }
+        }
+    }
+
+    /// Why a recipe of this mechanism cannot ask this.
+    pub(super) fn refused(self, mechanism: Option<RecipeMechanism>) -> Option<String> {
+        let name = self.name();
+        if matches!(self, Self::Text(_, Envs)) {
+            return Some(format!(
+                "`{name}` cannot be asked: only variables that a recipe of breed env_vars names \
+                 are read; write such a recipe"
+            ));
+        }
+        let foreign = mechanism.is_some_and(|mechanism| !mechanism.is_network());
+        (name.starts_with("flow_") && foreign)
+            .then(|| format!("`{name}` needs a flow, which only network recipes have"))
+    }
+}
+
+impl<'e> Subject<'e> {
+    /// Whether any text of the subject passes `test`.
+    pub(super) fn any_text(&self, what: What, test: &mut dyn FnMut(&str) -> bool) -> bool {
+        match what {
+            What::Text(who, field) => self.any_process_text(who, field, test),
+            What::FlowProto => {
+                self.flow().is_some_and(|flow| test(super::flows::protocol_name(flow.protocol)))
+            }
+            What::FlowFamily => {
+                self.flow().is_some_and(|f| test(if f.remote.is_ipv4() { "ipv4" } else { "ipv6" }))
+            }
+            What::FlowAnyPeersAndPorts => self.flow().is_some_and(|flow| {
+                test(&format!("{}:{}", flow.local, flow.local_port))
+                    || test(&format!("{}:{}", flow.remote, flow.remote_port))
+            }),
+            _ => match what.shape() {
+                Shape::Number => self.any_number(what, &mut |value| test(&value.to_string())),
+                Shape::Address => self.any_address(what, &mut |value| test(&value.to_string())),
+                Shape::Text | Shape::Time => false,
+            },
+        }
+    }
+
+    fn any_process_text(&self, who: Who, field: Field, test: &mut dyn FnMut(&str) -> bool) -> bool {
+        let task = self.process;
+        let parent = task.parent.as_deref();
+        let previous = task.previous.as_deref();
+        let mut of = |process: &Process| match field {
+            Exe => test(process.exe()),
+            Comm => test(process.comm.as_str()),
+            Cmd => test(process.cmd()),
+            Args => test(&process.args()),
+            Envs => false,
+        };
+        match who {
+            Task => of(task),
+            Parent => parent.is_some_and(of),
+            TaskOrParent => of(task) || parent.is_some_and(of),
+            AnyAncient => task.lineage().skip(1).any(of),
+            TaskOrPrevious => of(task) || previous.is_some_and(|image| test(image.exe.as_str())),
+            ParentOrPrevious => {
+                parent.is_some_and(of) || previous.is_some_and(|image| test(image.exe.as_str()))
+            }
+        }
+    }
+
+    pub(super) fn any_number(&self, what: What, test: &mut dyn FnMut(i64) -> bool) -> bool {
+        let ports = || self.flow().map(|flow| (flow.local_port.into(), flow.remote_port.into()));
+        match what {
+            What::TaskUid => test(self.process.creds.uid.into()),
+            What::TaskPid => test(self.process.pid().into()),
+            What::ParentPid => test(self.process.ppid.into()),
+            // What a shell would show as `$?`.
+            What::TaskRetCode => self.process.end().is_some_and(|(_, status)| {
+                let signal = status & 0x7f;
+                test(if signal == 0 { (status >> 8) & 0xff } else { 128 + signal }.into())
+            }),
+            What::FlowLocalPorts => ports().is_some_and(|(local, _)| test(local)),
+            What::FlowRemotePorts => ports().is_some_and(|(_, remote)| test(remote)),
+            What::FlowAnyPorts => {
+                ports().is_some_and(|(local, remote)| test(local) || test(remote))
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn any_address(&self, what: What, test: &mut dyn FnMut(IpAddr) -> bool) -> bool {
+        let Some(flow) = self.flow() else { return false };
+        // What a peer is about are the addresses that the answer named.
+        let answers = match &self.event.body {
+            Body::Peer(peer) => peer.addresses.as_slice(),
+            _ => &[],
+        };
+        match what {
+            What::FlowLocal => test(flow.local),
+            What::FlowRemote => test(flow.remote),
+            What::FlowAnyPeers => {
+                test(flow.local) || test(flow.remote) || answers.iter().any(|(ip, _)| test(*ip))
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn time(&self, what: What) -> Option<SystemTime> {
+        match what {
+            What::TaskStart => self.process.start,
+            What::TaskExit => self.process.end().map(|(at, _)| at),
+            _ => None,
+        }
+    }
+
+    fn flow(&self) -> Option<&'e Flow> {
+        match &self.event.body {
+            Body::Flow(flow) => Some(flow),
+            Body::Peer(peer) => Some(&peer.flow),
+            Body::File(_) | Body::Env(_) => None,
+        }
+    }
+}
