@@ -1,0 +1,250 @@
+//! Starts the real daemon on the running kernel, acts, and reads what it prints.
+//!
+//! One daemon at a time on a machine (a lock file sees to it, whatever runs the tests): two of
+//! them would see one another's acts, and a loaded machine makes bad witnesses.
+
+#![allow(dead_code, reason = "each test file uses some of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Says why a test did not run; `make test` lists these. Use: `skip!("name", "reason")`.
+#[macro_export]
+macro_rules! skip {
+    ($name:expr, $reason:expr) => {{
+        println!("SKIPPED: {}: {}", $name, $reason);
+        return;
+    }};
+}
+
+/// Why the daemon cannot run here, if so.
+pub fn cannot_run() -> Option<&'static str> {
+    if unsafe { libc::geteuid() } != 0 {
+        return Some("needs root");
+    }
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Some("this kernel has no BTF");
+    }
+    None
+}
+
+/// How long an alert may take: the cadence of the tests' daemons, and the promised second.
+pub const CADENCE: Duration = Duration::from_millis(500);
+pub const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// A running daemon with its own socket, recipes and configuration in a temporary folder.
+pub struct Daemon {
+    pub folder: tempfile::TempDir,
+    pub config: PathBuf,
+    child: Option<Child>,
+    lines: Receiver<String>,
+    seen: Vec<Value>,
+    _lock: File,
+}
+
+fn lock() -> File {
+    let file = File::options().create(true).append(true).open("/tmp/raqib-tests.lock").unwrap();
+    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }, 0);
+    file
+}
+
+pub fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_raqib")
+}
+
+impl Daemon {
+    /// Starts with these recipes (YAML, a list) and no built-in ones; waits until it watches.
+    pub fn with_recipes(recipes: &str) -> Self {
+        Self::start(recipes, "", false)
+    }
+
+    /// Starts with the built-in recipes alone.
+    pub fn with_builtin() -> Self {
+        Self::start("[]", "", true)
+    }
+
+    /// `more` is appended to the configuration.
+    pub fn start(recipes: &str, more: &str, builtin: bool) -> Self {
+        let lock = lock();
+        let folder = tempfile::tempdir().unwrap();
+        let rules = folder.path().join("recipes");
+        fs::create_dir(&rules).unwrap();
+        fs::write(rules.join("test.yaml"), recipes).unwrap();
+        let config = folder.path().join("raqib.yaml");
+        let cadence = CADENCE.as_secs_f64();
+        let text = format!(
+            "run-time:\n  socket: {0}/raqib.sock\n\
+             cadences:\n  execution: {cadence}\n  file-access: {cadence}\n  network-flows: {cadence}\n  \
+             network-peers: {cadence}\n  env-vars: {cadence}\n\
+             feature_options:\n  alchemies:\n    builtin: {{enabled: {builtin}}}\n    \
+             public: {{enabled: false, paths: []}}\n    private: {{enabled: true, paths: [{0}/recipes]}}\n{more}",
+            folder.path().display()
+        );
+        fs::write(&config, text).unwrap();
+        let mut child = Command::new(binary())
+            .args(["run", "--output", "json", "--config"])
+            .arg(&config)
+            .stdout(Stdio::piped())
+            .stderr(File::create(folder.path().join("stderr")).unwrap())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::Builder::new()
+            .spawn(move || {
+                for line in stdout.lines() {
+                    let Ok(line) = line else { return };
+                    if sender.send(line).is_err() {
+                        return;
+                    }
+                }
+            })
+            .unwrap();
+        let mut daemon =
+            Self { folder, config, child: Some(child), lines, seen: Vec::new(), _lock: lock };
+        daemon.wait_until_watching();
+        daemon
+    }
+
+    fn wait_until_watching(&mut self) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while !self.stderr().contains(" ready after ") {
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "the daemon ended: {ended:?}\n{}", self.stderr());
+            assert!(Instant::now() < until, "the daemon does not start:\n{}", self.stderr());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()
+    }
+
+    /// The next alert that fits, among those not yet taken; none within `patience`.
+    pub fn find(&mut self, patience: Duration, fits: impl Fn(&Value) -> bool) -> Option<Value> {
+        let until = Instant::now() + patience;
+        if let Some(at) = self.seen.iter().position(&fits) {
+            return Some(self.seen.remove(at));
+        }
+        loop {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    let alert: Value = serde_json::from_str(&line)
+                        .unwrap_or_else(|error| panic!("no JSON: {error}: {line}"));
+                    if fits(&alert) {
+                        return Some(alert);
+                    }
+                    self.seen.push(alert);
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    /// An alert of the recipe that fits must come in time; what came instead is shown if not.
+    pub fn expect(&mut self, recipe: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let found = self.find(PATIENCE, |alert| alert["metadata"]["name"] == recipe && fits(alert));
+        found.unwrap_or_else(|| {
+            let seen: Vec<String> = self.seen.iter().map(Value::to_string).collect();
+            panic!("no alert of {recipe}; seen:\n{}\nstderr:\n{}", seen.join("\n"), self.stderr())
+        })
+    }
+
+    /// No alert of the recipe that fits may come within the patience.
+    pub fn expect_none(&mut self, recipe: &str, fits: impl Fn(&Value) -> bool) {
+        let found = self.find(PATIENCE, |alert| alert["metadata"]["name"] == recipe && fits(alert));
+        assert!(found.is_none(), "unexpected: {found:?}");
+    }
+
+    /// Every alert so far and until `patience` is over.
+    pub fn all(&mut self, patience: Duration) -> Vec<Value> {
+        let _ = self.find(patience, |_| false);
+        std::mem::take(&mut self.seen)
+    }
+
+    fn ask(&self, args: &[&str]) -> Value {
+        let output =
+            Command::new(binary()).args(args).arg("--config").arg(&self.config).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    pub fn status(&self) -> Value {
+        self.ask(&["status", "--json"])
+    }
+
+    /// What the daemon knows of a process; each plugin seals first.
+    pub fn query(&self, pid: u32) -> Value {
+        self.ask(&["query", &pid.to_string()])
+    }
+
+    /// One journal of the status.
+    pub fn journal(&self, name: &str) -> Value {
+        let status = self.status();
+        let found = status["journals"].as_array().unwrap().iter().find(|j| j["name"] == name);
+        found.unwrap().clone()
+    }
+
+    pub fn signal(&self, signal: i32) {
+        assert_eq!(unsafe { libc::kill(self.pid() as i32, signal) }, 0);
+    }
+
+    /// SIGTERM; how it ended and how long that took.
+    pub fn stop(mut self) -> (ExitStatus, Duration, Vec<Value>) {
+        let began = Instant::now();
+        self.signal(libc::SIGTERM);
+        let status = self.child.take().unwrap().wait().unwrap();
+        let took = began.elapsed();
+        let rest = self.all(Duration::from_millis(200));
+        (status, took, rest)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+        let until = Instant::now() + Duration::from_secs(3);
+        while matches!(child.try_wait(), Ok(None)) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// A recipe for one file, or files by regex, with the given actions.
+pub fn file_recipe(name: &str, regex: &str, actions: &str) -> String {
+    format!(
+        "- {{kind: {name}, name: {name}, version: 1.0, description: test, breed: file_access, \
+         mechanism: file_access, tactic: none, technique: none, importance: low, \
+         file_actions: {actions}, regex: '{regex}'}}\n"
+    )
+}
+
+/// A recipe for executables by regex.
+pub fn exec_recipe(name: &str, regex: &str) -> String {
+    format!(
+        "- {{kind: {name}, name: {name}, version: 1.0, description: test, breed: file_access, \
+         mechanism: execution, tactic: none, technique: none, importance: low, \
+         file_actions: execve, regex: '{regex}'}}\n"
+    )
+}
+
+/// Pids of the lineage that an alert tells, oldest first.
+pub fn ancestry(alert: &Value) -> Vec<u64> {
+    let list = alert["background"]["ancestry"].as_array().cloned().unwrap_or_default();
+    list.iter().map(|process| process["pid"].as_u64().unwrap_or(0)).collect()
+}
