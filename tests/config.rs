@@ -56,7 +56,7 @@ fn the_defaults_are_these() {
     assert_eq!(config.run_time.log_level, LogLevel::Info);
     assert_eq!(config.run_time.socket, Path::new("/run/raqib/raqib.sock"));
     assert_eq!(config.cadences.execution, Duration::from_secs(1));
-    assert_eq!(config.caches.tasks, 16);
+    assert_eq!(config.caches.tasks, 8);
     assert_eq!(config.caches.peers, 1);
     assert_eq!(config.printers, ["stdout"]);
     assert_eq!(config.printer_options.varlog.max_size, 100);

@@ -91,17 +91,17 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "run-time.profiler",
         Field::Bool(|c| &mut c.run_time.profiler),
-        "Measure the daemon's own work.",
+        "Accepted for compatibility; does nothing in this version.",
     ),
     key(
         "run-time.health",
         Field::Bool(|c| &mut c.run_time.health),
-        "Answer health questions on the status socket.",
+        "Accepted for compatibility; does nothing in this version.",
     ),
     key(
         "run-time.metrics",
         Field::Bool(|c| &mut c.run_time.metrics),
-        "Answer with metrics on the status socket.",
+        "Accepted for compatibility; does nothing in this version.",
     ),
     key(
         "run-time.cardinal",
@@ -272,7 +272,7 @@ pub(super) static SECTIONS: &[(&str, &str)] = &[
     ("run-time", "What the daemon says about itself, and where."),
     (
         "cadences",
-        "How often each plugin seals and reads its epoch. Rows merge inside an epoch, so a longer cadence costs less and finds the same, later. A full table, and a row that a recipe waits for, are read at once.",
+        "How often each plugin seals and reads its epoch. Rows merge inside an epoch, so a longer cadence costs less and finds the same, later. A table that is half full is read at once.",
     ),
     (
         "caches",

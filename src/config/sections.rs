@@ -172,9 +172,9 @@ impl Default for Caches {
     fn default() -> Self {
         Self {
             rec_tasks: 32,
-            tasks: 16,
+            tasks: 8,
             cmds: 32,
-            args: 32,
+            args: 8,
             files: 32,
             dirs: 16,
             bases: 32,
@@ -182,7 +182,7 @@ impl Default for Caches {
             file_task: 32,
             task_ref: 32,
             flows: 32,
-            task_flow: 32,
+            task_flow: 16,
             flow_task: 32,
             flow_ref: 32,
             peers: 1,
