@@ -16,7 +16,11 @@ use crate::{control, rules, status};
 const CONFIG: &str = "/etc/raqib/raqib.yaml";
 
 #[derive(Debug, Parser)]
-#[command(name = "raqib", version, about = "The watcher: runtime security that counts what it sees")]
+#[command(
+    name = "raqib",
+    version,
+    about = "The watcher: runtime security that counts what it sees"
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Cmd,

@@ -105,10 +105,8 @@ impl Component for Group {
 
 /// A whole life. What was begun is given back whichever phase fails.
 pub fn live(component: &mut dyn Component) -> Result<()> {
-    let worked = component
-        .init()
-        .and_then(|()| component.start())
-        .and_then(|()| component.execute());
+    let worked =
+        component.init().and_then(|()| component.start()).and_then(|()| component.execute());
     let finished = component.finish();
     component.exit();
     worked.and(finished)

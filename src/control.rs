@@ -32,11 +32,15 @@ impl Control {
     /// Binds the socket. One that nobody listens at any more is replaced.
     pub fn bind(path: &Path) -> Result<UnixListener> {
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make {}", folder.display()))?;
         }
         if let Ok(there) = fs::symlink_metadata(path) {
             if !there.file_type().is_socket() {
-                bail!("{} is there and no socket: set run-time.socket to another path", path.display());
+                bail!(
+                    "{} is there and no socket: set run-time.socket to another path",
+                    path.display()
+                );
             }
             if UnixStream::connect(path).is_ok() {
                 bail!(
@@ -53,7 +57,9 @@ impl Control {
     }
 
     pub fn start(
-        path: &Path, listener: UnixListener, answer: impl Fn(&str) -> Value + Send + 'static,
+        path: &Path,
+        listener: UnixListener,
+        answer: impl Fn(&str) -> Value + Send + 'static,
     ) -> Result<Self> {
         let stop = Stop::new()?;
         let until = stop.share()?;

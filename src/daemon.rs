@@ -227,7 +227,8 @@ impl Component for Hooking {
     fn init(&mut self) -> Result<()> {
         let mut wires = self.wires.borrow_mut();
         let plugins = wires.config.plugins();
-        if plugins.contains(&Mechanism::NetworkFlows) || plugins.contains(&Mechanism::NetworkPeers) {
+        if plugins.contains(&Mechanism::NetworkFlows) || plugins.contains(&Mechanism::NetworkPeers)
+        {
             wires.cgroup = Some(host::cgroup2()?);
         }
         Ok(())
@@ -294,7 +295,8 @@ impl Component for Answering {
             plugins: wires.plugins.iter().map(asked).collect(),
         };
         let path = &wires.config.run_time.socket;
-        self.control = Some(Control::start(path, listener, move |question| status.answer(question))?);
+        self.control =
+            Some(Control::start(path, listener, move |question| status.answer(question))?);
         Ok(())
     }
 
@@ -327,7 +329,9 @@ impl Component for Watching {
 
 /// Recipes, cadences, log level and output files can change at run time; sizes cannot.
 fn reload(wires: &mut Wires) -> Result<()> {
-    let Some(file) = wires.options.config_file.clone() else { bail!("there is no configuration file to read") };
+    let Some(file) = wires.options.config_file.clone() else {
+        bail!("there is no configuration file to read")
+    };
     let config = rules::config(&file)?;
     let loaded = Arc::new(rules::load(&config)?);
     for plugin in &wires.plugins {

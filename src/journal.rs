@@ -161,7 +161,13 @@ pub struct StoreMaps {
 
 impl Journal {
     /// `rows` and `texts` are the sizes of its tables: the doorbell rings at half of either.
-    pub fn new(id: u32, maps: StoreMaps, rows: u32, texts: u32, stats: Arc<JournalStats>) -> Result<Self> {
+    pub fn new(
+        id: u32,
+        maps: StoreMaps,
+        rows: u32,
+        texts: u32,
+        stats: Arc<JournalStats>,
+    ) -> Result<Self> {
         let limits = types::limits {
             rows: u64::from(rows / 2).max(1),
             text_rows: u64::from(texts / 2).max(1),
@@ -222,7 +228,11 @@ impl Journal {
         if !balanced {
             log::error!(
                 "{}: epoch {} does not balance: {} events counted, {} read, {} refused",
-                self.stats.name, sealed.number, ledger.events, read.events, ledger.refused
+                self.stats.name,
+                sealed.number,
+                ledger.events,
+                read.events,
+                ledger.refused
             );
         }
         self.stats.settled(&ledger, read, balanced, took);

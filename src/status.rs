@@ -108,7 +108,12 @@ pub fn text(status: &Value) -> String {
     for hook in list("hooks") {
         let programs: Vec<&str> =
             hook["programs"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        out += &format!("{:<12} {:<11} {}\n", word(&hook, "fact"), word(&hook, "tier"), programs.join(", "));
+        out += &format!(
+            "{:<12} {:<11} {}\n",
+            word(&hook, "fact"),
+            word(&hook, "tier"),
+            programs.join(", ")
+        );
     }
     out += &format!(
         "\n{:<14} {:>7} {:>10} {:>12} {:>12} {:>8} {:>6} {:>9} {:>9} balanced\n",

@@ -53,6 +53,8 @@ mod tests {
         let now = clock.at(read(libc::CLOCK_BOOTTIME).as_nanos() as u64);
         let apart = SystemTime::now().duration_since(now).unwrap_or_default();
         assert!(apart < Duration::from_millis(100), "{apart:?}");
-        assert!(clock.tick >= Duration::from_micros(100) && clock.tick <= Duration::from_millis(10));
+        assert!(
+            clock.tick >= Duration::from_micros(100) && clock.tick <= Duration::from_millis(10)
+        );
     }
 }

@@ -110,9 +110,15 @@ pub struct Attached {
 impl Attached {
     /// Attaches the programs by name, those of cgroups to the hierarchy's root, and detaches
     /// what is attached and not named.
-    pub fn attach(&mut self, kernel: &Kernel, names: &[&'static str], cgroup: Option<&Path>) -> Result<()> {
+    pub fn attach(
+        &mut self,
+        kernel: &Kernel,
+        names: &[&'static str],
+        cgroup: Option<&Path>,
+    ) -> Result<()> {
         self.links.retain(|(attached, _)| names.contains(attached));
-        let cgroup = cgroup.map(File::open).transpose().context("cannot open the cgroup v2 root")?;
+        let cgroup =
+            cgroup.map(File::open).transpose().context("cannot open the cgroup v2 root")?;
         for program in kernel.skel.object().progs_mut() {
             let Some(name) = names.iter().find(|name| program.name() == **name) else { continue };
             if self.links.iter().any(|(attached, _)| attached == name) {
@@ -120,7 +126,9 @@ impl Attached {
             }
             let section = program.section().to_string_lossy().into_owned();
             let link = match &cgroup {
-                Some(root) if section.starts_with("cgroup") => program.attach_cgroup(root.as_raw_fd()),
+                Some(root) if section.starts_with("cgroup") => {
+                    program.attach_cgroup(root.as_raw_fd())
+                }
                 _ => program.attach(),
             };
             self.links.push((name, link.with_context(|| format!("cannot attach {section}"))?));

@@ -27,8 +27,10 @@ impl Kernel {
             };
         })));
         // The skeleton borrows its object for as long as it lives, which is as long as we do.
-        let object: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
-        let mut open = RaqibSkelBuilder::default().open(object).context("cannot open the BPF object")?;
+        let object: &'static mut MaybeUninit<OpenObject> =
+            Box::leak(Box::new(MaybeUninit::uninit()));
+        let mut open =
+            RaqibSkelBuilder::default().open(object).context("cannot open the BPF object")?;
         if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
             rodata.self_tgid = std::process::id();
         }

@@ -8,7 +8,19 @@ pub mod prime;
 pub mod programs;
 
 /// Generated from `bpf/` by `build.rs`: programs, maps, and the types of `bpf/types.h`.
-#[allow(clippy::all, clippy::pedantic, missing_debug_implementations, unreachable_pub)]
+#[allow(
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::redundant_closure_for_method_calls,
+    clippy::wildcard_imports,
+    clippy::uninlined_format_args,
+    unsafe_op_in_unsafe_fn,
+    missing_debug_implementations,
+    unreachable_pub,
+    reason = "generated"
+)]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/raqib.skel.rs"));
 }

@@ -18,9 +18,9 @@ use plain::Plain;
 use super::clock::Clock;
 use super::load::Kernel;
 use super::types::prime_task;
+use crate::event::TaskKey;
 use crate::plugins::execution::{describe, split};
 use crate::state::processes::bounded_parent;
-use crate::event::TaskKey;
 use crate::state::{Creds, Image, Process, World};
 use crate::text::Text;
 
@@ -119,7 +119,8 @@ fn image(pid: u32) -> Image {
 
 /// Gives open sockets their owners: the iterator writes them down, there is nothing to read.
 pub fn sockets(kernel: &Kernel) -> Result<()> {
-    let link = kernel.skel.progs.prime_sockets.attach().context("cannot attach the file iterator")?;
+    let link =
+        kernel.skel.progs.prime_sockets.attach().context("cannot attach the file iterator")?;
     let mut nothing = Vec::new();
     Iter::new(&link)?.read_to_end(&mut nothing).context("cannot read the file iterator")?;
     Ok(())

@@ -15,7 +15,9 @@ pub fn own() -> Vec<Value> {
         .filter_map(|program| {
             let name = program.name.to_str()?;
             // The kernel keeps 15 characters of a name.
-            let ours = names.iter().find(|own| own.starts_with(name) && (name.len() == 15 || own.len() == name.len()))?;
+            let ours = names.iter().find(|own| {
+                own.starts_with(name) && (name.len() == 15 || own.len() == name.len())
+            })?;
             Some(json!({
                 "name": ours,
                 "id": program.id,

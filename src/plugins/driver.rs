@@ -72,26 +72,29 @@ pub struct Running {
 impl Running {
     /// Starts the thread, builds the plugin in it, and returns when that is done.
     pub fn start(
-        mechanism: Mechanism, build: Build, journal: Journal, cadence: Duration,
+        mechanism: Mechanism,
+        build: Build,
+        journal: Journal,
+        cadence: Duration,
         surroundings: Surroundings,
     ) -> Result<Self> {
         let (commands, inbox) = bounded(COMMANDS);
         let (ready, answer) = bounded(1);
         let thread = std::thread::Builder::new()
             .name(format!("raqib-{}", mechanism.name()))
-            .spawn(move || {
-                match Driver::new(mechanism, build, journal, cadence, surroundings) {
-                    Ok(mut driver) => {
-                        let _ = ready.send(Ok(()));
-                        driver.run(&inbox);
-                    }
-                    Err(error) => {
-                        let _ = ready.send(Err(error));
-                    }
+            .spawn(move || match Driver::new(mechanism, build, journal, cadence, surroundings) {
+                Ok(mut driver) => {
+                    let _ = ready.send(Ok(()));
+                    driver.run(&inbox);
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
                 }
             })
             .context("cannot start a plugin's thread")?;
-        answer.recv().map_err(|_| anyhow!("the thread of {} ended at once", mechanism.name()))??;
+        answer
+            .recv()
+            .map_err(|_| anyhow!("the thread of {} ended at once", mechanism.name()))??;
         Ok(Self { mechanism, commands, thread })
     }
 
@@ -121,7 +124,10 @@ struct Driver {
 
 impl Driver {
     fn new(
-        mechanism: Mechanism, build: Build, journal: Journal, cadence: Duration,
+        mechanism: Mechanism,
+        build: Build,
+        journal: Journal,
+        cadence: Duration,
         around: Surroundings,
     ) -> Result<Self> {
         let plugin = build()?;
@@ -180,7 +186,8 @@ impl Driver {
             }
             Command::Query(pid, answer) => {
                 self.cycle();
-                let _ = answer.send(self.plugin.as_ref().map_or(Value::Null, |plugin| plugin.query(pid)));
+                let _ = answer
+                    .send(self.plugin.as_ref().map_or(Value::Null, |plugin| plugin.query(pid)));
             }
             Command::Rules(rules) => {
                 self.around.rules = Arc::clone(&rules);
@@ -273,7 +280,8 @@ impl Driver {
 
     /// Joins events with their processes and lets the recipes decide.
     fn judge(&mut self, pending: &[(Event, Vec<usize>)]) {
-        let unknown = |(event, _): &&(Event, Vec<usize>)| !self.around.world.processes.knows(event.task);
+        let unknown =
+            |(event, _): &&(Event, Vec<usize>)| !self.around.world.processes.knows(event.task);
         if pending.iter().find(unknown).is_some() {
             self.catch_up();
         }
@@ -284,7 +292,9 @@ impl Driver {
                 let alert = Alert::new(&facts, verdict.note, event, &process, &self.around.host);
                 self.journal.stats.alerts.fetch_add(1, Relaxed);
                 if self.around.alerts.send(alert).is_err() {
-                    self.journal.stats.failed(&anyhow!("alerts have nowhere to go: dispatch ended"));
+                    self.journal
+                        .stats
+                        .failed(&anyhow!("alerts have nowhere to go: dispatch ended"));
                     return;
                 }
             }

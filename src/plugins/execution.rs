@@ -116,7 +116,11 @@ fn began(row: &exec_row) -> u64 {
 
 impl Execution {
     fn apply(
-        &mut self, key: TaskKey, row: &exec_row, chunks: &Chunks, clock: &Clock,
+        &mut self,
+        key: TaskKey,
+        row: &exec_row,
+        chunks: &Chunks,
+        clock: &Clock,
         out: &mut dyn FnMut(Event),
     ) {
         if row.counts[exec_event::EX_FORK.0 as usize] > 0 {
@@ -299,7 +303,9 @@ mod tests {
 
     #[test]
     fn empty_arguments_are_arguments() {
-        let shown = |block: &[u8]| split(block).iter().map(|arg| arg.as_str().to_owned()).collect::<Vec<_>>();
+        let shown = |block: &[u8]| {
+            split(block).iter().map(|arg| arg.as_str().to_owned()).collect::<Vec<_>>()
+        };
         assert_eq!(shown(b"ls\0-l\0\0"), ["ls", "-l", ""]);
         assert_eq!(shown(b""), Vec::<String>::new());
     }
@@ -308,14 +314,24 @@ mod tests {
     fn a_long_list_keeps_head_and_tail_and_says_so() {
         let key = TaskKey::default();
         let mut chunks = Chunks::new();
-        chunks.insert((key, text_kind::TEXT_ARGS.0), vec![(1, chunk(248, b'b')), (0, chunk(248, b'a'))]);
-        chunks.insert((key, text_kind::TEXT_ARGS_TAIL.0), vec![(0, chunk(10, b'z')), (1, chunk(248, b'y'))]);
+        chunks.insert(
+            (key, text_kind::TEXT_ARGS.0),
+            vec![(1, chunk(248, b'b')), (0, chunk(248, b'a'))],
+        );
+        chunks.insert(
+            (key, text_kind::TEXT_ARGS_TAIL.0),
+            vec![(0, chunk(10, b'z')), (1, chunk(248, b'y'))],
+        );
         let row = exec_row { args_length: 10_000, ..exec_row::default() };
         let image = texts(key, &row, &chunks);
         assert!(image.args_truncated);
         assert_eq!(image.args.len(), 2);
-        assert!(image.args[0].as_str().starts_with("aaa") && image.args[0].as_str().ends_with("bbb"));
-        assert!(image.args[1].as_str().starts_with("yyy") && image.args[1].as_str().ends_with("zzz"));
+        assert!(
+            image.args[0].as_str().starts_with("aaa") && image.args[0].as_str().ends_with("bbb")
+        );
+        assert!(
+            image.args[1].as_str().starts_with("yyy") && image.args[1].as_str().ends_with("zzz")
+        );
         let whole = exec_row { args_length: 754, ..exec_row::default() };
         assert!(!texts(key, &whole, &chunks).args_truncated);
     }

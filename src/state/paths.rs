@@ -88,7 +88,8 @@ impl Paths {
             id = node.parent;
         }
         names.reverse();
-        let mut bytes = Vec::with_capacity(names.iter().map(|name| name.len() + 1).sum::<usize>() + 1);
+        let mut bytes =
+            Vec::with_capacity(names.iter().map(|name| name.len() + 1).sum::<usize>() + 1);
         for (at, name) in names.iter().enumerate() {
             // A memfd is a name, not a path; a whole chain starts at the root.
             if at > 0 || !(path.detached && names.len() == 1) {
@@ -151,7 +152,8 @@ mod tests {
     use super::*;
 
     fn node(parent: u64, name: &[u8], flags: u32) -> path_node {
-        let mut node = path_node { parent, length: name.len() as u32, flags, ..path_node::default() };
+        let mut node =
+            path_node { parent, length: name.len() as u32, flags, ..path_node::default() };
         let kept = name.len().min(NAME);
         node.name[..kept].copy_from_slice(&name[..kept]);
         node

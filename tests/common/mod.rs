@@ -4,7 +4,12 @@
 //! them would see one another's acts, and a loaded machine makes bad witnesses.
 
 #![allow(dead_code, reason = "each test file uses some of it")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
