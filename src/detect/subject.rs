@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use crate::event::{Body, Event, Flow};
+use crate::event::{Body, Event, Flow, Mechanism};
 use crate::state::Process;
 
 use super::recipe::RecipeMechanism;
@@ -35,6 +35,10 @@ pub enum What {
     FlowAnyPorts,
     FlowAnyPeers,
     FlowAnyPeersAndPorts,
+    /// Ours: the file's path, and the script's where one is executed.
+    FilePath,
+    /// Ours: the value of the variable.
+    EnvValue,
 }
 
 /// Whose text is asked for.
@@ -117,6 +121,8 @@ pub const WHATS: &[(&str, What)] = &[
     ("flow_any_ports", What::FlowAnyPorts),
     ("flow_any_peers", What::FlowAnyPeers),
     ("flow_any_peers_and_ports", What::FlowAnyPeersAndPorts),
+    ("file_path", What::FilePath),
+    ("env_value", What::EnvValue),
 ];
 
 /// What a subject's values are.
@@ -151,9 +157,8 @@ impl What {
             Self::FlowLocalPorts | Self::FlowRemotePorts | Self::FlowAnyPorts => Shape::Number,
             Self::TaskStart | Self::TaskExit => Shape::Time,
             Self::FlowLocal | Self::FlowRemote | Self::FlowAnyPeers => Shape::Address,
-            Self::Text(..) | Self::FlowProto | Self::FlowFamily | Self::FlowAnyPeersAndPorts => {
-                Shape::Text
-            }
+            Self::Text(..) | Self::FilePath | Self::EnvValue => Shape::Text,
+            Self::FlowProto | Self::FlowFamily | Self::FlowAnyPeersAndPorts => Shape::Text,
         }
     }
 
@@ -166,9 +171,19 @@ impl What {
                  are read; write such a recipe"
             ));
         }
-        let foreign = mechanism.is_some_and(|mechanism| !mechanism.is_network());
-        (name.starts_with("flow_") && foreign)
-            .then(|| format!("`{name}` needs a flow, which only network recipes have"))
+        let mechanism = mechanism?;
+        let env = mechanism.sees(Mechanism::EnvVars);
+        let (there, needs) = match self {
+            Self::EnvValue => (env, "a variable, which only recipes of env_vars have"),
+            Self::FilePath => {
+                (!env && !mechanism.is_network(), "a file, which only recipes on files have")
+            }
+            _ if name.starts_with("flow_") => {
+                (mechanism.is_network(), "a flow, which only network recipes have")
+            }
+            _ => return None,
+        };
+        (!there).then(|| format!("`{name}` needs {needs}"))
     }
 }
 
@@ -187,6 +202,15 @@ impl<'e> Subject<'e> {
                 test(&format!("{}:{}", flow.local, flow.local_port))
                     || test(&format!("{}:{}", flow.remote, flow.remote_port))
             }),
+            What::FilePath => {
+                let script = self.process.image.script.as_ref();
+                let script = script.filter(|_| self.event.mechanism == Mechanism::Execution);
+                matches!(&self.event.body, Body::File(file) if test(file.path.as_str()))
+                    || script.is_some_and(|script| test(script.as_str()))
+            }
+            What::EnvValue => {
+                matches!(&self.event.body, Body::Env(env) if test(env.value.as_str()))
+            }
             _ => match what.shape() {
                 Shape::Number => self.any_number(what, &mut |value| test(&value.to_string())),
                 Shape::Address => self.any_address(what, &mut |value| test(&value.to_string())),
