@@ -78,7 +78,7 @@ impl Plugin for NetworkFlows {
         let mut read = Read::default();
         let Self { table, world, known, totals } = self;
         let names = world.names();
-        read.rows = table.drain(sealed.slot, |key, row| {
+        read.rows = table.drain(sealed, |key, row| {
             let at = sealed.clock.at(row.first_ns);
             let count = row.packets_in + row.packets_out + row.accepts;
             read.events += count;
