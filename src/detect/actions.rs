@@ -85,7 +85,7 @@ pub(super) fn read(
     let all = fields.word(sheet, how, &[("any", false), ("all", true)]).unwrap_or(false);
     if want.0 & without.0 != 0 && (all || want.0 & !without.0 == 0) {
         let message = "the actions that are wanted are also excluded: this never matches";
-        sheet.wrong(fields.line, &fields.key(list), message);
+        fields.wrong(sheet, list, message);
     }
     ActionRule { want, all, without }
 }

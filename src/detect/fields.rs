@@ -9,10 +9,17 @@ use crate::problem::Problem;
 use super::pattern::{FILE_MAX, Pattern};
 use super::yaml::{Key, Node, Value};
 
+/// Mistakes of one file that are listed: a file of a million wrong lines must not become a
+/// million messages.
+const SAID_MAX: usize = 500;
+const NOT_SAID: usize = SAID_MAX + 1;
+
 /// What one file may still spend, and the mistakes found in it.
 pub(crate) struct Sheet {
     pub file: String,
     pub problems: Vec<Problem>,
+    /// How many there are, said or not.
+    pub mistakes: usize,
     /// Doubtful, but understood: the recipe is loaded all the same.
     pub notices: Vec<Problem>,
     patterns: usize,
@@ -20,25 +27,35 @@ pub(crate) struct Sheet {
 
 impl Sheet {
     pub fn new(file: &str) -> Self {
-        Self { file: file.into(), problems: Vec::new(), notices: Vec::new(), patterns: FILE_MAX }
+        Self {
+            file: file.into(),
+            problems: Vec::new(),
+            mistakes: 0,
+            notices: Vec::new(),
+            patterns: FILE_MAX,
+        }
     }
 
     pub fn wrong(&mut self, line: usize, key: &str, message: impl Into<String>) {
-        self.problems.push(Problem {
-            file: self.file.clone(),
-            line,
-            key: key.into(),
-            message: message.into(),
-        });
+        self.mistakes += 1;
+        match self.mistakes {
+            ..=SAID_MAX => self.problems.push(self.problem(line, key, message.into())),
+            NOT_SAID => {
+                let message = format!("more than {SAID_MAX} mistakes; the others are not listed");
+                self.problems.push(self.problem(line, "", message));
+            }
+            _ => {}
+        }
     }
 
     pub fn doubtful(&mut self, line: usize, key: &str, message: impl Into<String>) {
-        self.notices.push(Problem {
-            file: self.file.clone(),
-            line,
-            key: key.into(),
-            message: message.into(),
-        });
+        if self.notices.len() < SAID_MAX {
+            self.notices.push(self.problem(line, key, message.into()));
+        }
+    }
+
+    fn problem(&self, line: usize, key: &str, message: String) -> Problem {
+        Problem { file: self.file.clone(), line, key: key.into(), message }
     }
 
     pub fn pattern(&mut self, node: &Node, key: &str) -> Option<Pattern> {
@@ -190,6 +207,17 @@ impl<'n> Fields<'n> {
         if self.at.is_empty() { name } else { format!("{}.{name}", self.at) }
     }
 
+    /// The line of a field, or of the mapping where the field is absent.
+    pub fn line_of(&self, name: &str) -> usize {
+        let entry = self.entries.iter().find(|(key, _)| key.name == name);
+        entry.map_or(self.line, |(key, _)| key.line)
+    }
+
+    /// Says what is wrong with a field, or that it should be there.
+    pub fn wrong(&self, sheet: &mut Sheet, name: &str, message: impl Into<String>) {
+        sheet.wrong(self.line_of(name), &self.key(name), message);
+    }
+
     /// Whether the mapping has the field, without taking it.
     pub fn has(&self, name: &str) -> bool {
         self.entries.iter().any(|(key, _)| key.name == name)
@@ -198,10 +226,14 @@ impl<'n> Fields<'n> {
     /// A field; none when it is absent or has no value.
     pub fn take(&mut self, name: &'static str) -> Option<&'n Node> {
         self.known.push(name);
-        let at = self.entries.iter().position(|(key, _)| key.name == name)?;
-        self.taken[at] = true;
-        let node = &self.entries[at].1;
-        (!matches!(node.value, Value::Null)).then_some(node)
+        let mut found = None;
+        for ((key, node), taken) in self.entries.iter().zip(&mut self.taken) {
+            if key.name == name {
+                *taken = true;
+                found.get_or_insert(node);
+            }
+        }
+        found.filter(|node| !matches!(node.value, Value::Null))
     }
 
     /// The first of several names for one thing, with the name that was used.
@@ -225,7 +257,7 @@ impl<'n> Fields<'n> {
     pub fn required(&mut self, sheet: &mut Sheet, name: &'static str) -> Option<&'n Node> {
         let node = self.take(name);
         if node.is_none() {
-            sheet.wrong(self.line, &self.key(name), "this field is missing");
+            self.wrong(sheet, name, "this field is missing");
         }
         node
     }
@@ -316,17 +348,22 @@ pub(crate) fn closest<'k>(text: &str, known: impl Iterator<Item = &'k str>) -> O
         .map(|(_, name)| name)
 }
 
-/// Levenshtein distance in bytes, one row at a time.
+/// Letters to insert, remove, replace or swap with their neighbour.
 fn distance(a: &str, b: &str) -> usize {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replace = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
+    for (i, x) in a.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let replace = row[j] + usize::from(x != y);
+            let mut best = replace.min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                best = best.min(before[j - 1] + 1);
+            }
+            next.push(best);
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[b.len()]
 }
@@ -339,6 +376,7 @@ mod tests {
     fn the_closest_name_is_suggested() {
         let known = ["file_actions", "file_actions_excl", "base", "bases"];
         assert_eq!(closest("file_action", known.into_iter()), Some("file_actions"));
+        assert_eq!(closest("bsae", known.into_iter()), Some("base"));
         assert_eq!(closest("bas", known.into_iter()), Some("base"));
         assert_eq!(closest("colour", known.into_iter()), None);
     }

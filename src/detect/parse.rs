@@ -42,7 +42,7 @@ pub fn parse(file: &str, text: &str) -> Parsed {
 }
 
 fn read_recipe(sheet: &mut Sheet, node: &Node, at: &str) -> Option<Recipe> {
-    let before = sheet.problems.len();
+    let before = sheet.mistakes;
     let mut fields = Fields::new(sheet, node, at)?;
     let place = Place { file: sheet.file.as_str().into(), line: node.line };
     let kind = required_text(sheet, &mut fields, "kind");
@@ -73,7 +73,7 @@ fn read_recipe(sheet: &mut Sheet, node: &Node, at: &str) -> Option<Recipe> {
     if breed.is_some() && mechanism.is_some() {
         fields.finish(sheet);
     }
-    if sheet.problems.len() > before {
+    if sheet.mistakes > before {
         return None;
     }
     Some(Recipe {
@@ -137,10 +137,10 @@ fn read_score(
     let level = fields.word(sheet, "severity_level", LEVELS);
     let confidence: Option<f64> = fields.parsed(sheet, "confidence", "a number from 0 to 1");
     if number.is_some_and(|number| number > 100) {
-        sheet.wrong(fields.line, &fields.key("severity"), "expected a number from 0 to 100");
+        fields.wrong(sheet, "severity", "expected a number from 0 to 100");
     }
     if confidence.is_some_and(|confidence| !(0.0..=1.0).contains(&confidence)) {
-        sheet.wrong(fields.line, &fields.key("confidence"), "expected a number from 0 to 1");
+        fields.wrong(sheet, "confidence", "expected a number from 0 to 1");
     }
     let stands_for = level.or(importance).unwrap_or(Level::Medium);
     let severity = number.unwrap_or_else(|| stands_for.severity());
@@ -186,7 +186,7 @@ fn read_conditions(
     if !fits {
         let breed = BREEDS.iter().find(|(_, each)| *each == breed).map_or("", |(name, _)| name);
         let message = format!("breed `{breed}` does not go with mechanism `{}`", mechanism.name());
-        sheet.wrong(fields.line, &fields.key("breed"), message);
+        fields.wrong(sheet, "breed", message);
     }
     Some(if seen_by_files {
         Conditions::File(FileRule::read(sheet, fields, Some(mechanism)))
@@ -210,7 +210,7 @@ fn check_breed(sheet: &mut Sheet, fields: &Fields<'_>, breed: Breed, rule: &Flow
     };
     if !given {
         let message = "a recipe of this breed needs this field";
-        sheet.wrong(fields.line, &fields.key(field), message);
+        fields.wrong(sheet, field, message);
     }
 }
 
@@ -228,7 +228,7 @@ fn read_env(sheet: &mut Sheet, fields: &mut Fields<'_>) -> EnvRule {
     }
     if names.is_empty() {
         let message = "expected at least one name of a variable";
-        sheet.wrong(fields.line, &fields.key("env_vars"), message);
+        fields.wrong(sheet, "env_vars", message);
     }
     EnvRule { names, pattern: fields.pattern(sheet, "pattern") }
 }

@@ -103,7 +103,7 @@ pub(super) fn read(sheet: &mut Sheet, fields: &mut Fields<'_>) -> Vec<Limit> {
         };
         if max == Some(0) {
             let message = "a maximum of 0 never fires; use `enabled: false`";
-            sheet.wrong(fields.line, &fields.key("max"), message);
+            fields.wrong(sheet, "max", message);
         }
         limits.extend(scope.zip(max).map(|(scope, max)| Limit { scope, max }));
         fields.finish(sheet);
