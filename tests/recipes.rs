@@ -767,7 +767,7 @@ mod hostile {
             (0..400).map(|n| format!("    - regex: '(?:x{{{n}}}[a-z]{{900}}){{20}}'\n")).collect();
         let said = wrong(&recipe("file_access", "file_access", &format!("  bases:\n{places}")));
         let last = &said.last().expect("mistakes").2;
-        assert!(last.contains("together too large"), "{} {last}", said.len());
+        assert!(last.contains("together are too large"), "{} {last}", said.len());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use crate::event::{Actions, FILE_ACTIONS, FLOW_ACTIONS};
 
-use super::fields::{Fields, Sheet};
+use super::fields::Fields;
+use super::sheet::Sheet;
 
 /// Which actions an event must and must not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

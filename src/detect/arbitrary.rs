@@ -18,9 +18,10 @@ use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 
-use super::fields::{Fields, Sheet};
+use super::fields::Fields;
 use super::pattern::Pattern;
 use super::recipe::RecipeMechanism;
+use super::sheet::Sheet;
 use super::subject::{Shape, Subject, WHATS, What};
 use super::yaml::{Node, Value};
 

@@ -7,7 +7,9 @@
 use std::sync::Arc;
 
 use super::attack_table::{SUBTECHNIQUES, TECHNIQUES};
-use super::fields::{Fields, Sheet, clip, closest};
+use super::fields::Fields;
+use super::sheet::Sheet;
+use super::words::{clip, closest};
 
 /// Tactics: name, id.
 pub const TACTICS: &[(&str, &str)] = &[

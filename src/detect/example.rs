@@ -21,9 +21,10 @@ use crate::text::Text;
 
 use super::actions::{EXECVE, file_words, flow_words};
 use super::detector::Detector;
-use super::fields::{Fields, Sheet};
+use super::fields::Fields;
 use super::recipe::{Recipe, RecipeMechanism};
 use super::ruleset::Ruleset;
+use super::sheet::Sheet;
 use super::yaml::{Node, Value};
 
 /// One event, with its process, and what is expected of it.

@@ -3,9 +3,10 @@
 use crate::event::{Actions, Mechanism};
 
 use super::actions::{self, ActionRule, EXECVE};
-use super::fields::{Fields, Sheet};
+use super::fields::Fields;
 use super::pattern::Pattern;
 use super::recipe::RecipeMechanism;
+use super::sheet::Sheet;
 use super::yaml::Node;
 
 /// What a file event must be.

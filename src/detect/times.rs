@@ -13,7 +13,8 @@ use ahash::{AHashMap, RandomState};
 
 use crate::state::Process;
 
-use super::fields::{Fields, Sheet};
+use super::fields::Fields;
+use super::sheet::Sheet;
 
 /// Counters for one limit: 64 KiB of keys, more executables than a host has at work.
 pub const KEYS_MAX: usize = 4096;
