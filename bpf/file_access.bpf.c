@@ -84,6 +84,10 @@ int record_file(__u64 address, __u32 action, __u32 also)
 	key.inode = inode->i_ino;
 	key.dev = sb->s_dev;
 	key.parent = dentry->d_parent->d_inode->i_ino;
+	/* Two levels, as each costs its loads on every event: one that is renamed further up, in
+	 * the middle of an epoch, shows in that epoch under the path that it had first. */
+	key.above = dentry->d_parent->d_name.hash ^
+		    dentry->d_parent->d_parent->d_name.hash * 31;
 	key.name = dentry->d_name.hash_len;
 	key.mount = (__u64)file->f_path.mnt;
 	rows = open_table(&stay, 1 + created + two);
@@ -127,7 +131,12 @@ int record_path(__s32 dirfd, __u64 name, __u32 action)
 	if (!begin(&stay, &key))
 		return 0;
 	bpf_probe_read_user(&first, 1, (void *)name);
-	if (first != '/') {
+	/* An absolute one begins at the task's own root, which a chroot has moved. */
+	if (first == '/') {
+		base = intern_path(address_in(task->fs->root.mnt),
+				   address_in(task->fs->root.dentry), J_FILE_ACCESS,
+				   stay.slot);
+	} else {
 		__u64 mount, dentry;
 
 		if (dirfd == AT_FDCWD) {

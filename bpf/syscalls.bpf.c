@@ -14,6 +14,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define X32_BIT 0x40000000
 #define F_SETFL 4
 #define FIOASYNC 0x5452
+#define MAP_ANONYMOUS 0x20
 #define O_TRUNC 01000
 #define O_ACCMODE 3
 #define FASYNC 020000
@@ -26,7 +27,7 @@ enum act {
 	A_OPENAT2, /* flags in *argument 2 */
 	A_OPENED, /* returns a file */
 	A_FD0, /* acts on the file in argument 0 */
-	A_FD4, /* acts on the file in argument 4 */
+	A_MMAP, /* maps the file in argument 4, unless argument 3 says that there is none */
 	A_COPY_IN_OUT, /* reads argument 0, writes argument 2 */
 	A_COPY_OUT_IN, /* writes argument 0, reads argument 1 */
 	A_SETFL,
@@ -46,7 +47,7 @@ static const __u16 calls64[CALLS] = {
 	[1] = ACT(A_FD0, FA_WRITE), /* write */
 	[2] = ACT(A_OPEN, FA_OPEN), /* open */
 	[8] = ACT(A_FD0, FA_LLSEEK), /* lseek */
-	[9] = ACT(A_FD4, FA_MMAP), /* mmap */
+	[9] = ACT(A_MMAP, FA_MMAP), /* mmap */
 	[16] = ACT(A_FIOASYNC, FA_FASYNC), /* ioctl */
 	[17] = ACT(A_FD0, FA_READ), /* pread64 */
 	[18] = ACT(A_FD0, FA_WRITE), /* pwrite64 */
@@ -103,7 +104,7 @@ static const __u16 calls32[CALLS] = {
 	[180] = ACT(A_FD0, FA_READ), /* pread64 */
 	[181] = ACT(A_FD0, FA_WRITE), /* pwrite64 */
 	[187] = ACT(A_COPY_OUT_IN, 0), /* sendfile */
-	[192] = ACT(A_FD4, FA_MMAP), /* mmap2 */
+	[192] = ACT(A_MMAP, FA_MMAP), /* mmap2 */
 	[193] = ACT(A_PATH0, FA_TRUNCATE), /* truncate64 */
 	[194] = ACT(A_FD0, FA_TRUNCATE), /* ftruncate64 */
 	[221] = ACT(A_SETFL, FA_FASYNC), /* fcntl64 */
@@ -227,8 +228,8 @@ int BPF_PROG(sys_exit, struct pt_regs *regs, long ret)
 	switch (act) {
 	case A_FD0:
 		return on_fd(args.at[0], call & 15);
-	case A_FD4:
-		return on_fd(args.at[4], call & 15);
+	case A_MMAP:
+		return args.at[3] & MAP_ANONYMOUS ? 0 : on_fd(args.at[4], call & 15);
 	case A_OPEN:
 		return opened(ret, args.at[1]);
 	case A_OPENAT:

@@ -93,7 +93,7 @@ struct file_key {
 	__u64 name; /* the dentry's hash and length */
 	__u64 mount; /* which mount it was reached through: bind mounts are other names */
 	__u32 dev; /* the kernel's dev_t */
-	__u32 pad;
+	__u32 above; /* hashes of the two directories' names: a renamed one is another path */
 };
 SIZE_IS(file_key, 56);
 

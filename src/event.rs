@@ -131,6 +131,8 @@ pub struct File {
     pub deleted: bool,
     /// The file lives in no directory: memfd, O_TMPFILE, shared memory.
     pub anonymous: bool,
+    /// It is on an overlay file system: a container's, mostly.
+    pub overlay: bool,
     /// Known by the name that the task passed, not by a kernel object (rename, unlink, link
     /// and truncate by path, on the tracepoint tier): symbolic links in it are not resolved.
     pub by_name: bool,

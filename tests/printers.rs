@@ -78,6 +78,7 @@ fn file(path: &[u8]) -> Body {
         size: 1024,
         deleted: false,
         anonymous: false,
+        overlay: false,
         by_name: false,
         truncated: false,
     })

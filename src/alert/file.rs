@@ -33,6 +33,8 @@ pub struct FileJson<'a> {
     truncated: bool,
     #[serde(skip_serializing_if = "is_false")]
     anonymous: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    overlay: bool,
     file_hash: Hash64,
     dir_hash: Hash64,
     base_hash: Hash64,
@@ -109,6 +111,7 @@ impl<'a> FileJson<'a> {
             by_name: file.by_name,
             truncated: file.truncated,
             anonymous: file.anonymous,
+            overlay: file.overlay,
             file_hash: ids::bytes_hash("file", &[file.path.bytes()]),
             dir_hash: ids::bytes_hash("dir", &[dir_bytes]),
             base_hash: ids::bytes_hash("base", &[base_bytes]),

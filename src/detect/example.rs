@@ -224,6 +224,7 @@ fn file(path: &str, actions: Actions) -> File {
         size: 0,
         deleted: false,
         anonymous: path.starts_with("memfd:"),
+        overlay: false,
         by_name: false,
         truncated: false,
     }

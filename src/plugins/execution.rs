@@ -214,6 +214,7 @@ fn executable(image: &Image, truncated: bool) -> File {
         size: 0,
         deleted: image.deleted,
         anonymous: image.memfd,
+        overlay: image.overlay,
         by_name: false,
         truncated,
     }

@@ -136,6 +136,7 @@ fn file(key: &file_key, row: &file_row, path: Path, actions: Actions, history: A
         size: row.size,
         deleted: row.flags & file_flags::FILE_DELETED.0 != 0,
         anonymous: path.detached,
+        overlay: row.flags & file_flags::FILE_OVERLAY.0 != 0,
         by_name: row.flags & file_flags::FILE_BY_NAME.0 != 0,
         truncated: path.truncated,
     }

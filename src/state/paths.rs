@@ -77,7 +77,7 @@ impl Paths {
         let mut names: Vec<Vec<u8>> = Vec::new();
         let mut path = Path::default();
         let mut id = leaf;
-        let mut argument = false;
+        let mut argument = None;
         while id != ROOT {
             let Some(node) = self.nodes.get(&(id, 0)) else {
                 path.truncated = true;
@@ -85,8 +85,11 @@ impl Paths {
             };
             path.truncated |= node.flags & node_flags::NODE_CUT.0 != 0;
             path.detached |= node.flags & node_flags::NODE_DETACHED.0 != 0;
-            argument |= node.flags & node_flags::NODE_ARGUMENT.0 != 0;
-            names.push(self.name(id, node));
+            let name = self.name(id, node);
+            match node.flags & node_flags::NODE_ARGUMENT.0 {
+                0 => names.push(name),
+                _ => argument = Some(name),
+            }
             if node.parent == 0 || names.len() > DEPTH_MAX {
                 break;
             }
@@ -102,10 +105,12 @@ impl Paths {
             }
             bytes.extend_from_slice(name);
         }
-        if bytes.is_empty() {
+        if let Some(argument) = argument {
+            bytes = lexical(&bytes, &argument);
+        } else if bytes.is_empty() {
             bytes.push(b'/');
         }
-        path.text = if argument { Text::new(&lexical(&bytes)) } else { Text::new(&bytes) };
+        path.text = Text::new(&bytes);
         path
     }
 
@@ -128,20 +133,24 @@ impl Paths {
     }
 }
 
-/// A path that a task passed, made plain: no `.`, `..` or empty component. Symbolic links are
-/// not followed; the row says that it is known by name only.
-fn lexical(path: &[u8]) -> Vec<u8> {
-    let mut parts: Vec<&[u8]> = Vec::new();
-    for part in path.split(|byte| *byte == b'/') {
+/// A path that a task passed, below its base, made plain: no `.`, `..` or empty component.
+/// Symbolic links are not followed; the row says that it is known by name only. The base of an
+/// absolute one is the task's root, and no `..` leads out of that.
+fn lexical(base: &[u8], argument: &[u8]) -> Vec<u8> {
+    let filled = |part: &&[u8]| !part.is_empty();
+    let mut parts: Vec<&[u8]> = base.split(|byte| *byte == b'/').filter(filled).collect();
+    let floor = if argument.starts_with(b"/") { parts.len() } else { 0 };
+    for part in argument.split(|byte| *byte == b'/') {
         match part {
             b"" | b"." => {}
-            b".." => {
+            b".." if parts.len() > floor => {
                 parts.pop();
             }
+            b".." => {}
             _ => parts.push(part),
         }
     }
-    let mut plain = Vec::with_capacity(path.len());
+    let mut plain = Vec::with_capacity(base.len() + argument.len() + 1);
     for part in &parts {
         plain.push(b'/');
         plain.extend_from_slice(part);
@@ -209,6 +218,16 @@ mod tests {
         paths.add(&key(5, 0), &node(ROOT, b"home", 0));
         paths.add(&key(7, 0), &node(5, b".././tmp//x", node_flags::NODE_ARGUMENT.0));
         assert_eq!(paths.get(7).text.as_str(), "/tmp/x");
+    }
+
+    #[test]
+    fn an_absolute_argument_stays_below_the_root_of_its_task() {
+        let mut paths = Paths::new(100);
+        paths.add(&key(5, 0), &node(ROOT, b"jail", 0));
+        paths.add(&key(7, 0), &node(5, b"/../../etc/x", node_flags::NODE_ARGUMENT.0));
+        paths.add(&key(8, 0), &node(ROOT, b"/a/../b", node_flags::NODE_ARGUMENT.0));
+        assert_eq!(paths.get(7).text.as_str(), "/jail/etc/x");
+        assert_eq!(paths.get(8).text.as_str(), "/b");
     }
 
     #[test]

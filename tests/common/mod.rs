@@ -11,6 +11,8 @@
     reason = "tests fail by panicking"
 )]
 
+pub mod acts;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
