@@ -134,10 +134,9 @@ static __always_inline void task_identity(struct task_struct *task, struct task_
 	key->exec_id = (__u32)task->self_exec_id;
 }
 
-/* The open file behind an fd of the current task; 0: none. */
-static __always_inline __u64 fd_file(__s32 fd)
+/* The open file behind an fd of the current task (trusted); 0: none. */
+static __always_inline __u64 fd_file(struct task_struct *task, __s32 fd)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct fdtable *fdt = task->files->fdt;
 	__u64 file = 0;
 

@@ -55,6 +55,25 @@ static __always_inline void *open_table(struct stay *stay, __u32 events)
 	return rows;
 }
 
+/*
+ * Which of its names an inode was reached by: the name and its directory, the mount, and two
+ * more directories, since a renamed one is another path. Each further level would cost its loads
+ * on every event: one that is renamed higher up, in the middle of an epoch, shows in that epoch
+ * under the path that it had first.
+ */
+static __always_inline __u64 name_of(struct file *file, struct dentry *dentry)
+{
+	struct dentry *parent = dentry->d_parent;
+	__u64 above = parent->d_name.hash ^ parent->d_parent->d_name.hash * 31;
+	/* Pointers cannot be reckoned with; the mount's own number can. */
+	struct mount *mount = kernel((void *)file->f_path.mnt -
+					     bpf_core_field_offset(struct mount, mnt),
+				     mount);
+
+	return mix(mix(dentry->d_name.hash_len, parent->d_inode->i_ino),
+		   above << 32 | (__u32)mount->mnt_id);
+}
+
 static __always_inline void add(struct file_row *row, __u32 action)
 {
 	__sync_fetch_and_add(&row->counts[action & 15], 1);
@@ -83,13 +102,7 @@ int record_file(__u64 address, __u32 action, __u32 also)
 	two = also != action;
 	key.inode = inode->i_ino;
 	key.dev = sb->s_dev;
-	key.parent = dentry->d_parent->d_inode->i_ino;
-	/* Two levels, as each costs its loads on every event: one that is renamed further up, in
-	 * the middle of an epoch, shows in that epoch under the path that it had first. */
-	key.above = dentry->d_parent->d_name.hash ^
-		    dentry->d_parent->d_parent->d_name.hash * 31;
-	key.name = dentry->d_name.hash_len;
-	key.mount = (__u64)file->f_path.mnt;
+	key.name = name_of(file, dentry);
 	rows = open_table(&stay, 1 + created + two);
 	if (!rows)
 		return 0;
@@ -143,7 +156,7 @@ int record_path(__s32 dirfd, __u64 name, __u32 action)
 			mount = address_in(task->fs->pwd.mnt);
 			dentry = address_in(task->fs->pwd.dentry);
 		} else {
-			struct file *file = kernel(fd_file(dirfd), file);
+			struct file *file = kernel(fd_file(task, dirfd), file);
 
 			mount = address_in(file->f_path.mnt);
 			dentry = address_in(file->f_path.dentry);

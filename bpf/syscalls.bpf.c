@@ -146,49 +146,50 @@ static __always_inline void take_args(struct args *args, struct pt_regs *regs, b
 	}
 }
 
-static __always_inline int on_fd_also(__s32 fd, __u32 action, __u32 also)
+static __always_inline int on_fd_also(struct task_struct *task, __s32 fd, __u32 action, __u32 also)
 {
-	__u64 file = fd_file(fd);
+	__u64 file = fd_file(task, fd);
 
 	return file ? record_file(file, action, also) : 0;
 }
 
-static __always_inline int on_fd(__s32 fd, __u32 action)
+static __always_inline int on_fd(struct task_struct *task, __s32 fd, __u32 action)
 {
-	return on_fd_also(fd, action, action);
+	return on_fd_also(task, fd, action, action);
 }
 
-static __always_inline int opened(__s32 fd, __u64 flags)
+static __always_inline int opened(struct task_struct *task, __s32 fd, __u64 flags)
 {
 	/* O_TRUNC on a file opened for reading only does nothing that can be relied upon. */
 	bool truncates = (flags & O_TRUNC) && (flags & O_ACCMODE);
 
-	return on_fd_also(fd, FA_OPEN, truncates ? FA_TRUNCATE : FA_OPEN);
+	return on_fd_also(task, fd, FA_OPEN, truncates ? FA_TRUNCATE : FA_OPEN);
 }
 
 /* The rarer acts, apart from the path that every open, read and write takes. */
 static __noinline int rare(struct args *args, __u32 act, __u32 action, __s64 ret)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
 	__u64 flags = 0;
 
 	switch (act) {
 	case A_OPENAT2:
 		bpf_probe_read_user(&flags, sizeof(flags), (void *)args->at[2]);
-		return opened(ret, flags);
+		return opened(task, ret, flags);
 	case A_COPY_IN_OUT:
-		on_fd(args->at[0], FA_READ);
-		return on_fd(args->at[2], FA_WRITE);
+		on_fd(task, args->at[0], FA_READ);
+		return on_fd(task, args->at[2], FA_WRITE);
 	case A_COPY_OUT_IN:
-		on_fd(args->at[1], FA_READ);
-		return on_fd(args->at[0], FA_WRITE);
+		on_fd(task, args->at[1], FA_READ);
+		return on_fd(task, args->at[0], FA_WRITE);
 	case A_SETFL:
 		if (args->at[1] != F_SETFL || !(args->at[2] & FASYNC))
 			return 0;
-		return on_fd(args->at[0], FA_FASYNC);
+		return on_fd(task, args->at[0], FA_FASYNC);
 	case A_FIOASYNC:
 		if (args->at[1] != FIOASYNC)
 			return 0;
-		return on_fd(args->at[0], FA_FASYNC);
+		return on_fd(task, args->at[0], FA_FASYNC);
 	case A_PATH0:
 		return record_path(AT_FDCWD, args->at[0], action);
 	case A_PATH1:
@@ -200,7 +201,7 @@ static __noinline int rare(struct args *args, __u32 act, __u32 action, __s64 ret
 		record_path(args->at[0], args->at[1], action);
 		return record_path(args->at[2], args->at[3], action);
 	case A_ACCEPT:
-		return record_accept(fd_file(ret));
+		return record_accept(fd_file(task, ret));
 	}
 	return 0;
 }
@@ -227,15 +228,15 @@ int BPF_PROG(sys_exit, struct pt_regs *regs, long ret)
 	call >>= 8;
 	switch (act) {
 	case A_FD0:
-		return on_fd(args.at[0], call & 15);
+		return on_fd(task, args.at[0], call & 15);
 	case A_MMAP:
-		return args.at[3] & MAP_ANONYMOUS ? 0 : on_fd(args.at[4], call & 15);
+		return args.at[3] & MAP_ANONYMOUS ? 0 : on_fd(task, args.at[4], call & 15);
 	case A_OPEN:
-		return opened(ret, args.at[1]);
+		return opened(task, ret, args.at[1]);
 	case A_OPENAT:
-		return opened(ret, args.at[2]);
+		return opened(task, ret, args.at[2]);
 	case A_OPENED:
-		return opened(ret, 0);
+		return opened(task, ret, 0);
 	}
 	return rare(&args, act, call, ret);
 }
@@ -256,5 +257,5 @@ int BPF_PROG(sys_enter, struct pt_regs *regs, long id)
 	compat = task->thread_info.status & TS_COMPAT;
 	if (id != (compat ? 6 : 3))
 		return 0;
-	return on_fd(compat ? (__u32)regs->bx : regs->di, FA_CLOSE);
+	return on_fd(task, compat ? (__u32)regs->bx : regs->di, FA_CLOSE);
 }

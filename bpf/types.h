@@ -85,17 +85,19 @@ struct path_node {
 };
 SIZE_IS(path_node, 64);
 
-/* file_access: one name of one inode, as one task image reached it. */
+/*
+ * file_access: one name of one inode, as one task image reached it. The key is small because it
+ * is compared on every event, and each cache line that a look-up touches costs more than the
+ * instructions around it.
+ */
 struct file_key {
 	struct task_key task;
 	__u64 inode; /* 0: known by name only */
-	__u64 parent; /* inode of the directory; of the base directory when known by name only */
-	__u64 name; /* the dentry's hash and length */
-	__u64 mount; /* which mount it was reached through: bind mounts are other names */
+	__u64 name; /* mixes which of its names it is: see name_of in file_access.bpf.c */
 	__u32 dev; /* the kernel's dev_t */
-	__u32 above; /* hashes of the two directories' names: a renamed one is another path */
+	__u32 pad;
 };
-SIZE_IS(file_key, 56);
+SIZE_IS(file_key, 40);
 
 enum file_action {
 	FA_FASYNC,
@@ -126,16 +128,17 @@ enum file_flags {
 };
 
 struct file_row {
+	/* What every event writes comes first: with the key, it spans two cache lines. */
+	__u64 last_tick; /* jiffies: a clock read on every event would cost as much as the rest */
+	__u32 counts[16]; /* by enum file_action: a bit of the mask is a count that is not zero */
 	__u64 first_ns; /* since boot, suspend included */
-	__u64 first_tick; /* jiffies: a clock read on every event would cost as much as the rest */
-	__u64 last_tick;
+	__u64 first_tick;
 	__u64 path; /* node id */
 	__u64 size;
 	__u32 mode;
 	__u32 uid;
 	__u32 gid;
 	__u32 flags;
-	__u32 counts[16]; /* by enum file_action: a bit of the mask is a count that is not zero */
 };
 SIZE_IS(file_row, 120);
 
