@@ -33,6 +33,8 @@ fn main() -> Result<()> {
     SkeletonBuilder::new().obj(&object).generate(out.join("raqib.skel.rs"))?;
     println!("cargo::rerun-if-changed=bpf");
     println!("cargo::rerun-if-changed=vmlinux");
+    // Embedded by a macro that cargo cannot look into.
+    println!("cargo::rerun-if-changed=config/recipes");
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! What the daemon counts of itself; `raqib status` prints it.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -38,19 +38,26 @@ impl Timing {
     }
 }
 
+/// Sums over all sealed epochs. Together under one lock, taken once an epoch: a status that was
+/// read in the middle of an addition would not balance.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    events: u64,
+    read: u64,
+    refused: u64,
+    text_refused: u64,
+    unowned: u64,
+    rows: u64,
+    unbalanced: u64,
+}
+
 /// One journal, from its first epoch on. `events = read + refused` over all sealed epochs.
 #[derive(Debug, Default)]
 pub struct JournalStats {
     pub name: &'static str,
     pub cadence_ms: AtomicU64,
     epoch: AtomicU64,
-    events: AtomicU64,
-    read: AtomicU64,
-    refused: AtomicU64,
-    text_refused: AtomicU64,
-    unowned: AtomicU64,
-    rows: AtomicU64,
-    unbalanced: AtomicU64,
+    totals: Mutex<Totals>,
     pub doorbells: AtomicU64,
     pub catch_ups: AtomicU64,
     pub candidates: AtomicU64,
@@ -75,13 +82,15 @@ impl JournalStats {
     }
 
     pub fn settled(&self, ledger: &types::ledger, read: Read, balanced: bool, took: Duration) {
-        self.events.fetch_add(ledger.events, Relaxed);
-        self.refused.fetch_add(ledger.refused, Relaxed);
-        self.text_refused.fetch_add(ledger.text_refused, Relaxed);
-        self.unowned.fetch_add(ledger.unowned, Relaxed);
-        self.read.fetch_add(read.events, Relaxed);
-        self.rows.fetch_add(read.rows, Relaxed);
-        self.unbalanced.fetch_add(u64::from(!balanced), Relaxed);
+        let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        totals.events += ledger.events;
+        totals.refused += ledger.refused;
+        totals.text_refused += ledger.text_refused;
+        totals.unowned += ledger.unowned;
+        totals.read += read.events;
+        totals.rows += read.rows;
+        totals.unbalanced += u64::from(!balanced);
+        drop(totals);
         self.read_time.add(took);
     }
 
@@ -95,18 +104,19 @@ impl JournalStats {
     }
 
     pub fn json(&self) -> Value {
+        let totals = *self.totals.lock().unwrap_or_else(PoisonError::into_inner);
         json!({
             "name": self.name,
             "cadence_ms": self.cadence_ms.load(Relaxed),
             "epoch": self.epoch.load(Relaxed),
-            "events": self.events.load(Relaxed),
-            "read": self.read.load(Relaxed),
-            "refused": self.refused.load(Relaxed),
-            "rows": self.rows.load(Relaxed),
-            "balanced": self.unbalanced.load(Relaxed) == 0,
-            "unbalanced_epochs": self.unbalanced.load(Relaxed),
-            "text_refused": self.text_refused.load(Relaxed),
-            "unowned": self.unowned.load(Relaxed),
+            "events": totals.events,
+            "read": totals.read,
+            "refused": totals.refused,
+            "rows": totals.rows,
+            "balanced": totals.unbalanced == 0,
+            "unbalanced_epochs": totals.unbalanced,
+            "text_refused": totals.text_refused,
+            "unowned": totals.unowned,
             "doorbells": self.doorbells.load(Relaxed),
             "catch_ups": self.catch_ups.load(Relaxed),
             "candidates": self.candidates.load(Relaxed),

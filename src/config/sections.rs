@@ -178,7 +178,7 @@ impl Default for Caches {
             files: 32,
             dirs: 16,
             bases: 32,
-            task_file: 32,
+            task_file: 48,
             file_task: 32,
             task_ref: 32,
             flows: 32,

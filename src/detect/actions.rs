@@ -2,7 +2,8 @@
 
 use crate::event::{Actions, FILE_ACTIONS, FLOW_ACTIONS};
 
-use super::fields::{Fields, Sheet};
+use super::fields::Fields;
+use super::sheet::Sheet;
 
 /// Which actions an event must and must not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,7 +94,7 @@ pub(super) fn read(
     let all = fields.word(sheet, how, &[("any", false), ("all", true)]).unwrap_or(false);
     if want.0 & without.0 != 0 && (all || want.0 & !without.0 == 0) {
         let message = "the actions that are wanted are also excluded: this never matches";
-        sheet.wrong(fields.line, &fields.key(list), message);
+        fields.wrong(sheet, list, message);
     }
     ActionRule { want, all, without }
 }

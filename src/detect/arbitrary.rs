@@ -18,9 +18,10 @@ use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 
-use super::fields::{Fields, Sheet};
+use super::fields::Fields;
 use super::pattern::Pattern;
 use super::recipe::RecipeMechanism;
+use super::sheet::Sheet;
 use super::subject::{Shape, Subject, WHATS, What};
 use super::yaml::{Node, Value};
 
@@ -178,7 +179,7 @@ fn read_group(
         .filter_map(|(at, node)| read_item(sheet, node, &format!("{key}[{at}]"), mechanism))
         .collect();
     let complete = items.len() == nodes.len();
-    let line = fields.line;
+    let line = fields.line_of("items");
     fields.finish(sheet);
     let which = which?;
     if complete && !items.iter().any(|item| item.which != which) {
@@ -198,7 +199,7 @@ fn read_item(
     mechanism: Option<RecipeMechanism>,
 ) -> Option<Item> {
     let mut fields = Fields::new(sheet, node, at)?;
-    let before = sheet.problems.len();
+    let before = sheet.mistakes;
     let what = match fields.required(sheet, "what") {
         Some(node) => sheet.word(node, &fields.key("what"), WHATS),
         None => None,
@@ -206,7 +207,7 @@ fn read_item(
     if let Some(what) = what
         && let Some(reason) = what.refused(mechanism)
     {
-        sheet.wrong(fields.line, &fields.key("what"), reason);
+        fields.wrong(sheet, "what", reason);
     }
     let which = match fields.required(sheet, "which") {
         Some(node) => sheet.word(node, &fields.key("which"), WHICHES),
@@ -214,7 +215,7 @@ fn read_item(
     };
     let when = fields.word(sheet, "when", WHENS).unwrap_or(When::Equal);
     let operand = read_operand(sheet, &mut fields);
-    if let (Some(what), Some(operand), true) = (what, &operand, sheet.problems.len() == before) {
+    if let (Some(what), Some(operand), true) = (what, &operand, sheet.mistakes == before) {
         check_operand(sheet, &fields, what, operand, when);
     }
     fields.finish(sheet);
@@ -244,7 +245,7 @@ fn read_operand(sheet: &mut Sheet, fields: &mut Fields<'_>) -> Option<Operand> {
     let one = found.len() == 1;
     if !one {
         let message = "expected exactly one of pattern, number, numbers, cidr, time";
-        sheet.wrong(fields.line, &fields.key("pattern"), message);
+        fields.wrong(sheet, "pattern", message);
     }
     found.into_iter().flatten().next().filter(|_| one)
 }
@@ -285,11 +286,11 @@ fn check_operand(
     };
     if !fits {
         let message = format!("`{}` is compared with {}", what.name(), what.shape().operands());
-        sheet.wrong(fields.line, &fields.key("what"), message);
+        fields.wrong(sheet, "what", message);
     }
     let ordered = matches!(operand, Operand::Numbers(_) | Operand::At(_) | Operand::Ago(_));
     if when != When::Equal && !ordered {
         let message = "smaller and bigger are for numbers and times";
-        sheet.wrong(fields.line, &fields.key("when"), message);
+        fields.wrong(sheet, "when", message);
     }
 }

@@ -7,7 +7,9 @@
 use std::sync::Arc;
 
 use super::attack_table::{SUBTECHNIQUES, TECHNIQUES};
-use super::fields::{Fields, Sheet, clip, closest};
+use super::fields::Fields;
+use super::sheet::Sheet;
+use super::words::{clip, closest};
 
 /// Tactics: name, id.
 pub const TACTICS: &[(&str, &str)] = &[
@@ -63,7 +65,7 @@ pub(super) fn read(sheet: &mut Sheet, fields: &mut Fields<'_>) -> Attack {
         && tactic.id.is_some_and(|tactic| !tactics.split(' ').any(|each| each == &tactic[4..]))
     {
         let message = format!("technique `{name}` ({id}) does not belong to `{}`", tactic.name);
-        sheet.doubtful(fields.line, &fields.key("technique"), message);
+        sheet.doubtful(fields.line_of("technique"), &fields.key("technique"), message);
     }
     let parent = known.map_or("", |technique| technique.0);
     let subtechnique = label(

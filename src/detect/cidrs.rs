@@ -61,7 +61,7 @@ pub(super) fn read_net(text: &str) -> Result<IpNet, String> {
         return Ok(address.to_canonical().into());
     }
     let net: IpNet = text.parse().map_err(|_| {
-        let text = super::fields::clip(text);
+        let text = super::words::clip(text);
         format!("expected an address or a network (10.0.0.0/8, fd00::/8), found `{text}`")
     })?;
     if let IpNet::V6(v6) = net

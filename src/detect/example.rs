@@ -21,9 +21,10 @@ use crate::text::Text;
 
 use super::actions::{EXECVE, file_words, flow_words};
 use super::detector::Detector;
-use super::fields::{Fields, Sheet};
+use super::fields::Fields;
 use super::recipe::{Recipe, RecipeMechanism};
 use super::ruleset::Ruleset;
+use super::sheet::Sheet;
 use super::yaml::{Node, Value};
 
 /// One event, with its process, and what is expected of it.
@@ -166,9 +167,9 @@ fn read_event(
     };
     let body = match mechanism {
         Mechanism::FileAccess => {
+            let actions = read_actions(sheet, fields, &file_words());
             let path = fields.required(sheet, "file")?;
             let path = sheet.text(path, &fields.key("file"))?;
-            let actions = read_actions(sheet, fields, &file_words());
             Body::File(file(path, actions.unwrap_or_default()))
         }
         Mechanism::Execution => {
@@ -231,11 +232,10 @@ fn file(path: &str, actions: Actions) -> File {
 
 /// `tcp 10.0.0.2:40000 -> 192.0.2.1:443`, from local to remote whoever began.
 fn read_flow(sheet: &mut Sheet, fields: &mut Fields<'_>, default: &str) -> Option<Flow> {
-    let line = fields.line;
     let text = fields.text(sheet, "flow").unwrap_or(default);
     let Some((protocol, local, remote)) = split_flow(text) else {
         let message = "expected `tcp|udp LOCAL:PORT -> REMOTE:PORT`";
-        sheet.wrong(line, &fields.key("flow"), message);
+        fields.wrong(sheet, "flow", message);
         return None;
     };
     let actions = read_actions(sheet, fields, &flow_words());

@@ -4,153 +4,10 @@
 //! names that were asked for are the ones to suggest. So no list of field names exists beside
 //! the code that reads them.
 
-use crate::problem::Problem;
-
-use super::pattern::{FILE_MAX, Pattern};
+use super::pattern::Pattern;
+use super::sheet::Sheet;
+use super::words::{clip, closest};
 use super::yaml::{Key, Node, Value};
-
-/// What one file may still spend, and the mistakes found in it.
-pub(crate) struct Sheet {
-    pub file: String,
-    pub problems: Vec<Problem>,
-    /// Doubtful, but understood: the recipe is loaded all the same.
-    pub notices: Vec<Problem>,
-    patterns: usize,
-}
-
-impl Sheet {
-    pub fn new(file: &str) -> Self {
-        Self { file: file.into(), problems: Vec::new(), notices: Vec::new(), patterns: FILE_MAX }
-    }
-
-    pub fn wrong(&mut self, line: usize, key: &str, message: impl Into<String>) {
-        self.problems.push(Problem {
-            file: self.file.clone(),
-            line,
-            key: key.into(),
-            message: message.into(),
-        });
-    }
-
-    pub fn doubtful(&mut self, line: usize, key: &str, message: impl Into<String>) {
-        self.notices.push(Problem {
-            file: self.file.clone(),
-            line,
-            key: key.into(),
-            message: message.into(),
-        });
-    }
-
-    pub fn pattern(&mut self, node: &Node, key: &str) -> Option<Pattern> {
-        let text = self.text(node, key)?;
-        match Pattern::compile(text, &mut self.patterns) {
-            Ok(pattern) => Some(pattern),
-            Err(message) => {
-                self.wrong(node.line, key, message);
-                None
-            }
-        }
-    }
-
-    pub fn text<'n>(&mut self, node: &'n Node, key: &str) -> Option<&'n str> {
-        match &node.value {
-            Value::Scalar(text) => Some(text),
-            _ => {
-                self.wrong(node.line, key, format!("expected one value, found {}", node.kind()));
-                None
-            }
-        }
-    }
-
-    /// A value that `T` can parse; `expected` says what that is.
-    pub fn parsed<T: std::str::FromStr>(
-        &mut self,
-        node: &Node,
-        key: &str,
-        expected: &str,
-    ) -> Option<T> {
-        let text = self.text(node, key)?;
-        let value = text.trim().parse().ok();
-        if value.is_none() {
-            self.wrong(node.line, key, format!("expected {expected}, found `{}`", clip(text)));
-        }
-        value
-    }
-
-    /// One word of a table, its value returned.
-    pub fn word<T: Copy>(&mut self, node: &Node, key: &str, table: &[(&str, T)]) -> Option<T> {
-        let text = self.text(node, key)?;
-        self.word_of(text, node.line, key, table)
-    }
-
-    fn word_of<T: Copy>(
-        &mut self,
-        text: &str,
-        line: usize,
-        key: &str,
-        table: &[(&str, T)],
-    ) -> Option<T> {
-        let wanted = text.trim().to_ascii_lowercase();
-        let found = table.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
-        if found.is_none() {
-            let names: Vec<&str> = table.iter().map(|(name, _)| *name).collect();
-            let expected = match closest(&wanted, names.iter().copied()) {
-                Some(name) => format!("did you mean `{name}`?"),
-                None => format!("expected {}", one_of(&names)),
-            };
-            self.wrong(line, key, format!("unknown value `{}`; {expected}", clip(text)));
-        }
-        found
-    }
-
-    /// A list, one value, or words joined by `|`, each a word of the table.
-    pub fn words<T: Copy>(&mut self, node: &Node, key: &str, table: &[(&str, T)]) -> Vec<T> {
-        let mut found = Vec::new();
-        for (at, (line, text)) in self.texts(node, key).into_iter().enumerate() {
-            let key = item_key(node, key, at);
-            for word in text.split('|').map(str::trim).filter(|word| !word.is_empty()) {
-                found.extend(self.word_of(word, line, &key, table));
-            }
-        }
-        found
-    }
-
-    /// A list of texts, or one text, with their lines. Empty ones are left out.
-    pub fn texts<'n>(&mut self, node: &'n Node, key: &str) -> Vec<(usize, &'n str)> {
-        let items = match &node.value {
-            Value::List(items) => items.as_slice(),
-            _ => std::slice::from_ref(node),
-        };
-        let mut texts = Vec::with_capacity(items.len());
-        for (at, item) in items.iter().enumerate() {
-            match &item.value {
-                Value::Scalar(text) if text.is_empty() => {}
-                Value::Null => {}
-                Value::Scalar(text) => texts.push((item.line, text.as_str())),
-                _ => {
-                    let key = item_key(node, key, at);
-                    self.wrong(item.line, &key, format!("expected text, found {}", item.kind()));
-                }
-            }
-        }
-        texts
-    }
-
-    /// The items of a list.
-    pub fn items<'n>(&mut self, node: &'n Node, key: &str) -> &'n [Node] {
-        match &node.value {
-            Value::List(items) => items,
-            _ => {
-                self.wrong(node.line, key, format!("expected a list, found {}", node.kind()));
-                &[]
-            }
-        }
-    }
-}
-
-fn item_key(node: &Node, key: &str, at: usize) -> String {
-    if matches!(node.value, Value::List(_)) { format!("{key}[{at}]") } else { key.into() }
-}
 
 /// The fields of one mapping, taken one by one.
 pub(crate) struct Fields<'n> {
@@ -190,6 +47,17 @@ impl<'n> Fields<'n> {
         if self.at.is_empty() { name } else { format!("{}.{name}", self.at) }
     }
 
+    /// The line of a field, or of the mapping where the field is absent.
+    pub fn line_of(&self, name: &str) -> usize {
+        let entry = self.entries.iter().find(|(key, _)| key.name == name);
+        entry.map_or(self.line, |(key, _)| key.line)
+    }
+
+    /// Says what is wrong with a field, or that it should be there.
+    pub fn wrong(&self, sheet: &mut Sheet, name: &str, message: impl Into<String>) {
+        sheet.wrong(self.line_of(name), &self.key(name), message);
+    }
+
     /// Whether the mapping has the field, without taking it.
     pub fn has(&self, name: &str) -> bool {
         self.entries.iter().any(|(key, _)| key.name == name)
@@ -198,10 +66,14 @@ impl<'n> Fields<'n> {
     /// A field; none when it is absent or has no value.
     pub fn take(&mut self, name: &'static str) -> Option<&'n Node> {
         self.known.push(name);
-        let at = self.entries.iter().position(|(key, _)| key.name == name)?;
-        self.taken[at] = true;
-        let node = &self.entries[at].1;
-        (!matches!(node.value, Value::Null)).then_some(node)
+        let mut found = None;
+        for ((key, node), taken) in self.entries.iter().zip(&mut self.taken) {
+            if key.name == name {
+                *taken = true;
+                found.get_or_insert(node);
+            }
+        }
+        found.filter(|node| !matches!(node.value, Value::Null))
     }
 
     /// The first of several names for one thing, with the name that was used.
@@ -225,7 +97,7 @@ impl<'n> Fields<'n> {
     pub fn required(&mut self, sheet: &mut Sheet, name: &'static str) -> Option<&'n Node> {
         let node = self.take(name);
         if node.is_none() {
-            sheet.wrong(self.line, &self.key(name), "this field is missing");
+            self.wrong(sheet, name, "this field is missing");
         }
         node
     }
@@ -284,62 +156,5 @@ impl<'n> Fields<'n> {
             };
             sheet.wrong(key.line, &self.key(&key.name), format!("unknown field{hint}"));
         }
-    }
-}
-
-/// At most 60 characters of a text from a file, for a message on one line.
-pub(crate) fn clip(text: &str) -> String {
-    let mut short: String = text.chars().take(60).flat_map(char::escape_debug).collect();
-    if text.chars().nth(60).is_some() {
-        short.push('…');
-    }
-    short
-}
-
-pub(crate) fn one_of(names: &[&str]) -> String {
-    match names {
-        [one] => format!("`{one}`"),
-        _ if names.len() > 24 => format!("one of {} names (see docs/recipes.md)", names.len()),
-        _ => format!("one of {}", names.join(", ")),
-    }
-}
-
-/// The known name that was probably meant: at most a third of its letters differ.
-pub(crate) fn closest<'k>(text: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    if text.len() > 60 {
-        return None;
-    }
-    known
-        .map(|name| (distance(text, name), name))
-        .filter(|(distance, name)| *distance <= name.len().max(3) / 3)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
-}
-
-/// Levenshtein distance in bytes, one row at a time.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replace = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_closest_name_is_suggested() {
-        let known = ["file_actions", "file_actions_excl", "base", "bases"];
-        assert_eq!(closest("file_action", known.into_iter()), Some("file_actions"));
-        assert_eq!(closest("bas", known.into_iter()), Some("base"));
-        assert_eq!(closest("colour", known.into_iter()), None);
     }
 }

@@ -3,9 +3,10 @@
 use crate::event::{Actions, Mechanism};
 
 use super::actions::{self, ActionRule, EXECVE};
-use super::fields::{Fields, Sheet};
+use super::fields::Fields;
 use super::pattern::Pattern;
 use super::recipe::RecipeMechanism;
+use super::sheet::Sheet;
 use super::yaml::Node;
 
 /// What a file event must be.
@@ -69,7 +70,7 @@ impl FileRule {
         }
         if execution && actions.want.0 & EXECVE.0 == 0 {
             let message = "an execution recipe sees nothing but `execve`";
-            sheet.wrong(fields.line, &fields.key("file_actions"), message);
+            fields.wrong(sheet, "file_actions", message);
         }
         let file_is = fields.words(sheet, "file_is", FILE_ISES).unwrap_or_default();
         let mut places: Vec<FilePlace> = read_place(sheet, fields).into_iter().collect();
@@ -85,11 +86,11 @@ impl FileRule {
 
 fn read_entry(sheet: &mut Sheet, node: &Node, at: &str) -> Option<FilePlace> {
     let mut fields = Fields::new(sheet, node, at)?;
-    let before = sheet.problems.len();
+    let before = sheet.mistakes;
     let place = read_place(sheet, &mut fields);
     let line = fields.line;
     fields.finish(sheet);
-    if place.is_none() && sheet.problems.len() == before {
+    if place.is_none() && sheet.mistakes == before {
         sheet.wrong(line, at, "expected at least one of dir, base, regex");
     }
     place
@@ -99,12 +100,12 @@ fn read_place(sheet: &mut Sheet, fields: &mut Fields<'_>) -> Option<FilePlace> {
     let base = fields.text(sheet, "base");
     if base.is_some_and(|base| base.contains('/')) {
         let message = "a base name has no `/`; put the directory into `dir`";
-        sheet.wrong(fields.line, &fields.key("base"), message);
+        fields.wrong(sheet, "base", message);
     }
     let dir = fields.text(sheet, "dir");
     if dir.is_some_and(|dir| !dir.starts_with('/')) {
         let message = "expected an absolute directory; for parts of paths use `regex`";
-        sheet.wrong(fields.line, &fields.key("dir"), message);
+        fields.wrong(sheet, "dir", message);
     }
     let regex = fields.pattern(sheet, "regex");
     if base.is_none() && dir.is_none() && regex.is_none() {

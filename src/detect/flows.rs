@@ -7,8 +7,9 @@ use crate::event::{Flow, Peer};
 
 use super::actions::{self, ActionRule};
 use super::cidrs::{CidrSet, read_net};
-use super::fields::{Fields, Sheet};
+use super::fields::Fields;
 use super::names::{NAME_MATCHES, NameMatch, NameSet};
+use super::sheet::Sheet;
 
 /// What a flow or peer must be: each condition that is given must hold, any of its values will do.
 #[derive(Debug)]
@@ -113,7 +114,7 @@ fn read_ports(sheet: &mut Sheet, fields: &mut Fields<'_>, names: &[&'static str]
         match text.trim().parse() {
             Ok(port) => ports.push(port),
             Err(_) => {
-                let text = super::fields::clip(text);
+                let text = super::words::clip(text);
                 let message = format!("expected a port from 0 (any) to 65535, found `{text}`");
                 sheet.wrong(line, &key, message);
             }

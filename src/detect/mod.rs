@@ -22,8 +22,10 @@ mod parse;
 mod pattern;
 mod recipe;
 mod ruleset;
+mod sheet;
 mod subject;
 pub mod times;
+mod words;
 mod yaml;
 
 pub use actions::ActionRule;

@@ -52,7 +52,7 @@ impl NameSet {
             return Err("expected a domain name of 1 to 253 characters".into());
         }
         if name.contains(['*', '/', ' ', ':']) {
-            let text = super::fields::clip(text);
+            let text = super::words::clip(text);
             return Err(format!(
                 "`{text}` is no domain name; for all names below one, write it with \
                  `remote_domains_type: suffix`"

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use crate::event::Mechanism;
 
-use super::fields::{Fields, Sheet};
+use super::fields::Fields;
 use super::files::FileRule;
 use super::flows::FlowRule;
 use super::recipe::{
     BREEDS, Breed, Conditions, EnvRule, LEVELS, Level, MECHANISMS, Parsed, Place, RawReaction,
     Recipe, RecipeMechanism,
 };
+use super::sheet::Sheet;
 use super::yaml::{self, Node, Value};
 use super::{arbitrary, attack, example, times};
 
@@ -42,51 +43,36 @@ pub fn parse(file: &str, text: &str) -> Parsed {
 }
 
 fn read_recipe(sheet: &mut Sheet, node: &Node, at: &str) -> Option<Recipe> {
-    let before = sheet.problems.len();
+    let before = sheet.mistakes;
     let mut fields = Fields::new(sheet, node, at)?;
     let place = Place { file: sheet.file.as_str().into(), line: node.line };
-    let kind = required_text(sheet, &mut fields, "kind");
-    let name = required_text(sheet, &mut fields, "name");
-    let mechanism = match fields.required(sheet, "mechanism") {
-        Some(node) => sheet.word(node, &fields.key("mechanism"), MECHANISMS),
-        None => None,
-    };
-    let breed = match fields.required(sheet, "breed") {
-        Some(node) => sheet.word(node, &fields.key("breed"), BREEDS),
-        None => None,
-    };
-    let importance = match fields.required(sheet, "importance") {
-        Some(node) => sheet.word(node, &fields.key("importance"), LEVELS),
-        None => None,
-    };
-    let enabled = fields.word(sheet, "enabled", SWITCH).unwrap_or(true);
-    let version = required_text(sheet, &mut fields, "version");
-    let description = required_text(sheet, &mut fields, "description");
-    let documentation = fields.text(sheet, "documentation").unwrap_or_default().into();
+    let head = read_head(sheet, &mut fields);
+    let mechanism = head.mechanism;
     let attack = attack::read(sheet, &mut fields);
-    let (severity, severity_level, confidence) = read_score(sheet, &mut fields, importance);
+    let (severity, severity_level, confidence) = read_score(sheet, &mut fields, head.importance);
     let times = times::read(sheet, &mut fields);
     let arbitrary = arbitrary::read(sheet, &mut fields, mechanism);
     let reactions = read_reactions(sheet, &mut fields);
-    let conditions = read_conditions(sheet, &mut fields, breed.zip(mechanism));
+    let conditions = read_conditions(sheet, &mut fields, head.breed.zip(mechanism));
     let examples = example::read(sheet, &mut fields, mechanism);
-    if breed.is_some() && mechanism.is_some() {
+    // Which fields a recipe has depends on what it is about.
+    if conditions.is_some() {
         fields.finish(sheet);
     }
-    if sheet.problems.len() > before {
+    if sheet.mistakes > before {
         return None;
     }
     Some(Recipe {
-        kind: normalize(kind?).into(),
-        name: name?.into(),
-        enabled,
-        version: version?.into(),
-        description: description?.into(),
-        documentation,
-        breed: breed?,
+        kind: normalize(head.kind?).into(),
+        name: head.name?.into(),
+        enabled: head.enabled,
+        version: head.version?.into(),
+        description: head.description?.into(),
+        documentation: head.documentation.into(),
+        breed: head.breed?,
         mechanism: mechanism?,
         attack,
-        importance: importance?,
+        importance: head.importance?,
         severity,
         severity_level,
         confidence,
@@ -98,6 +84,43 @@ fn read_recipe(sheet: &mut Sheet, node: &Node, at: &str) -> Option<Recipe> {
         place,
         fingerprint: fingerprint(node),
     })
+}
+
+/// What all recipes say; none where it is missing or wrong, which has been reported.
+struct Head<'n> {
+    kind: Option<&'n str>,
+    name: Option<&'n str>,
+    enabled: bool,
+    version: Option<&'n str>,
+    description: Option<&'n str>,
+    documentation: &'n str,
+    breed: Option<Breed>,
+    mechanism: Option<RecipeMechanism>,
+    importance: Option<Level>,
+}
+
+fn read_head<'n>(sheet: &mut Sheet, fields: &mut Fields<'n>) -> Head<'n> {
+    Head {
+        kind: required_text(sheet, fields, "kind"),
+        name: required_text(sheet, fields, "name"),
+        enabled: fields.word(sheet, "enabled", SWITCH).unwrap_or(true),
+        version: required_text(sheet, fields, "version"),
+        description: required_text(sheet, fields, "description"),
+        documentation: fields.text(sheet, "documentation").unwrap_or_default(),
+        breed: required_word(sheet, fields, "breed", BREEDS),
+        mechanism: required_word(sheet, fields, "mechanism", MECHANISMS),
+        importance: required_word(sheet, fields, "importance", LEVELS),
+    }
+}
+
+fn required_word<T: Copy>(
+    sheet: &mut Sheet,
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    table: &[(&str, T)],
+) -> Option<T> {
+    let node = fields.required(sheet, name)?;
+    sheet.word(node, &fields.key(name), table)
 }
 
 /// The words that YAML's readers in other languages take for a switch.
@@ -137,10 +160,10 @@ fn read_score(
     let level = fields.word(sheet, "severity_level", LEVELS);
     let confidence: Option<f64> = fields.parsed(sheet, "confidence", "a number from 0 to 1");
     if number.is_some_and(|number| number > 100) {
-        sheet.wrong(fields.line, &fields.key("severity"), "expected a number from 0 to 100");
+        fields.wrong(sheet, "severity", "expected a number from 0 to 100");
     }
     if confidence.is_some_and(|confidence| !(0.0..=1.0).contains(&confidence)) {
-        sheet.wrong(fields.line, &fields.key("confidence"), "expected a number from 0 to 1");
+        fields.wrong(sheet, "confidence", "expected a number from 0 to 1");
     }
     let stands_for = level.or(importance).unwrap_or(Level::Medium);
     let severity = number.unwrap_or_else(|| stands_for.severity());
@@ -186,7 +209,7 @@ fn read_conditions(
     if !fits {
         let breed = BREEDS.iter().find(|(_, each)| *each == breed).map_or("", |(name, _)| name);
         let message = format!("breed `{breed}` does not go with mechanism `{}`", mechanism.name());
-        sheet.wrong(fields.line, &fields.key("breed"), message);
+        fields.wrong(sheet, "breed", message);
     }
     Some(if seen_by_files {
         Conditions::File(FileRule::read(sheet, fields, Some(mechanism)))
@@ -210,7 +233,7 @@ fn check_breed(sheet: &mut Sheet, fields: &Fields<'_>, breed: Breed, rule: &Flow
     };
     if !given {
         let message = "a recipe of this breed needs this field";
-        sheet.wrong(fields.line, &fields.key(field), message);
+        fields.wrong(sheet, field, message);
     }
 }
 
@@ -228,7 +251,7 @@ fn read_env(sheet: &mut Sheet, fields: &mut Fields<'_>) -> EnvRule {
     }
     if names.is_empty() {
         let message = "expected at least one name of a variable";
-        sheet.wrong(fields.line, &fields.key("env_vars"), message);
+        fields.wrong(sheet, "env_vars", message);
     }
     EnvRule { names, pattern: fields.pattern(sheet, "pattern") }
 }

@@ -8,9 +8,11 @@ use std::fmt;
 
 use regex::bytes::{Regex, RegexBuilder};
 
+/// Bytes of one pattern as written: its syntax tree is some hundred times larger.
+const TEXT_MAX: usize = 64 << 10;
 /// Compiled size allowed for one pattern.
 const PATTERN_MAX: usize = 1 << 20;
-/// Compiled size allowed for all patterns of one file.
+/// Compiled size allowed for all patterns of one file: 4096 ordinary ones.
 pub(crate) const FILE_MAX: usize = 64 << 20;
 /// What the lazy automaton may cache, per pattern and thread that runs it.
 const CACHE_MAX: usize = 256 << 10;
@@ -25,26 +27,27 @@ pub struct Pattern {
 impl Pattern {
     /// Compiles; `budget` is what the file may still spend and shrinks.
     pub(crate) fn compile(text: &str, budget: &mut usize) -> Result<Self, String> {
+        if text.len() > TEXT_MAX {
+            return Err(format!("a regular expression of more than {TEXT_MAX} bytes"));
+        }
         let translated = from_go(text);
         // The engine does not tell how large a compiled pattern is, only whether it fits. Trying
-        // growing limits measures it within a factor of four.
+        // growing limits measures it within a factor of four. What does not fit in the end costs
+        // as much as what does, for it took as long.
         let mut limit = PATTERN_MAX >> 6;
         loop {
+            if limit > *budget {
+                return Err("the regular expressions of this file together are too large".into());
+            }
             match build(&translated, limit) {
-                Ok(_) if limit > *budget => {
-                    return Err(
-                        "the regular expressions of this file together are too large".into()
-                    );
-                }
                 Ok(regex) => {
                     *budget -= limit;
                     return Ok(Self { text: text.into(), regex });
                 }
                 Err(regex::Error::CompiledTooBig(_)) if limit < PATTERN_MAX => limit <<= 2,
                 Err(regex::Error::CompiledTooBig(_)) => {
-                    return Err(format!(
-                        "this regular expression needs more than {PATTERN_MAX} bytes when compiled"
-                    ));
+                    *budget -= limit;
+                    return Err(format!("needs more than {PATTERN_MAX} bytes when compiled"));
                 }
                 Err(error) => return Err(short(&error)),
             }

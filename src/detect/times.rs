@@ -13,7 +13,8 @@ use ahash::{AHashMap, RandomState};
 
 use crate::state::Process;
 
-use super::fields::{Fields, Sheet};
+use super::fields::Fields;
+use super::sheet::Sheet;
 
 /// Counters for one limit: 64 KiB of keys, more executables than a host has at work.
 pub const KEYS_MAX: usize = 4096;
@@ -103,7 +104,7 @@ pub(super) fn read(sheet: &mut Sheet, fields: &mut Fields<'_>) -> Vec<Limit> {
         };
         if max == Some(0) {
             let message = "a maximum of 0 never fires; use `enabled: false`";
-            sheet.wrong(fields.line, &fields.key("max"), message);
+            fields.wrong(sheet, "max", message);
         }
         limits.extend(scope.zip(max).map(|(scope, max)| Limit { scope, max }));
         fields.finish(sheet);

@@ -58,7 +58,7 @@ struct EnvVars {
 impl Plugin for EnvVars {
     fn read(&mut self, sealed: &Sealed, out: &mut dyn FnMut(Event)) -> Result<Read> {
         let mut read = Read::default();
-        read.rows = self.tables.rows.drain(sealed.slot, |key, row| {
+        read.rows = self.tables.rows.drain(sealed, |key, row| {
             read.events += u64::from(row.count);
             let at = sealed.clock.at(row.exec_ns);
             let value = bounded_text(&row.value);

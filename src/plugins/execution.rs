@@ -72,11 +72,11 @@ impl Plugin for Execution {
         let mut chunks = Chunks::new();
         let mut rows: Vec<(TaskKey, exec_row)> = Vec::with_capacity(sealed.rows as usize);
         let paths = &mut self.paths;
-        self.tables.nodes.drain(sealed.slot, |key, node| paths.add(key, node))?;
-        self.tables.texts.drain(sealed.slot, |key, row| {
+        self.tables.nodes.drain(sealed, |key, node| paths.add(key, node))?;
+        self.tables.texts.drain(sealed, |key, row| {
             chunks.entry((key.task.into(), key.kind)).or_default().push((key.chunk, *row));
         })?;
-        read.rows = self.tables.rows.drain(sealed.slot, |key, row| {
+        read.rows = self.tables.rows.drain(sealed, |key, row| {
             read.events += row.counts.iter().map(|count| u64::from(*count)).sum::<u64>();
             rows.push(((*key).into(), *row));
         })?;

@@ -73,8 +73,8 @@ impl Plugin for FileAccess {
     fn read(&mut self, sealed: &Sealed, out: &mut dyn FnMut(Event)) -> Result<Read> {
         let mut read = Read::default();
         let Self { tables, paths, history, hasher, totals } = self;
-        tables.nodes.drain(sealed.slot, |key, node| paths.add(key, node))?;
-        read.rows = tables.rows.drain(sealed.slot, |key, row| {
+        tables.nodes.drain(sealed, |key, node| paths.add(key, node))?;
+        read.rows = tables.rows.drain(sealed, |key, row| {
             let pid = (key.task.start_ns, key.task.tgid);
             let (mut count, mut actions) = (0, 0);
             let total = totals.entry(pid);

@@ -68,7 +68,8 @@ struct Totals {
 struct NetworkFlows {
     table: Arc<Table<flow_key, flow_row>>,
     world: Arc<World>,
-    /// Flow actions seen so far in each conversation, until it ends.
+    /// Flow actions seen so far in each conversation. Kept after its end: the other side's end,
+    /// or the last acknowledgement, may fall into a later epoch and is no new conversation.
     known: Recent<Conversation, u32>,
     totals: Recent<(u64, u32), Totals>,
 }
@@ -78,7 +79,7 @@ impl Plugin for NetworkFlows {
         let mut read = Read::default();
         let Self { table, world, known, totals } = self;
         let names = world.names();
-        read.rows = table.drain(sealed.slot, |key, row| {
+        read.rows = table.drain(sealed, |key, row| {
             let at = sealed.clock.at(row.first_ns);
             let count = row.packets_in + row.packets_out + row.accepts;
             read.events += count;
@@ -86,9 +87,6 @@ impl Plugin for NetworkFlows {
             flow.actions = actions(&flow, row, known.entry(conversation(key, &flow)));
             flow.local_names = names.of(&flow.local, at);
             flow.remote_names = names.of(&flow.remote, at);
-            if flow.actions.has(ENDED) {
-                known.remove(&conversation(key, &flow));
-            }
             add(totals.entry((key.task.start_ns, key.task.tgid)), &flow, row, count);
             out(event(key.task.into(), row, &sealed.clock, count, flow));
         })?;
@@ -186,12 +184,19 @@ const TERMINATED: u32 = 9;
 /// The recipe language's ten bits, from an epoch's marks and what was known before.
 ///
 /// Who began a conversation is told by its handshake, or, without one, by its first packet that
-/// we saw; it stays true for the conversation's later epochs. The other bits are this epoch's.
+/// we saw; it stays true for the conversation's later epochs, as does its end. Who ended it is
+/// told once, by the first end. A handshake after the end begins another conversation on the
+/// same ports. The other bits are this epoch's.
 fn actions(flow: &Flow, row: &flow_row, known: &mut u32) -> Actions {
     let marked = |flag: flow_flags| row.flags & u64::from(flag.0) != 0;
     let handshake_in = marked(flow_flags::FLOW_SYN_IN) || marked(flow_flags::FLOW_SYNACK_OUT);
     let handshake_out = marked(flow_flags::FLOW_SYN_OUT) || marked(flow_flags::FLOW_SYNACK_IN);
-    let fresh = *known == 0;
+    let again = marked(flow_flags::FLOW_SYN_IN) || marked(flow_flags::FLOW_SYN_OUT);
+    if again && Actions(*known).has(ENDED) {
+        *known = 0;
+    }
+    let before = Actions(*known);
+    let fresh = before.0 == 0;
     let mut bits = 0;
     let mut set = |bit: u32, on: bool| bits |= u32::from(on) << bit;
     set(CREATED, fresh);
@@ -205,12 +210,15 @@ fn actions(flow: &Flow, row: &flow_row, known: &mut u32) -> Actions {
         set(INCOMING, first_in);
         set(OUTGOING, !first_in);
     }
-    let ended = marked(flow_flags::FLOW_END_OUT) || marked(flow_flags::FLOW_END_IN);
+    let ends = marked(flow_flags::FLOW_END_OUT) || marked(flow_flags::FLOW_END_IN);
+    let ended = ends || before.has(ENDED);
     set(STARTED, fresh || handshake_in || handshake_out);
     set(ENDED, ended);
     set(ONGOING, !ended);
-    set(TERMINATOR, marked(flow_flags::FLOW_END_OUT_FIRST));
-    set(TERMINATED, marked(flow_flags::FLOW_END_IN_FIRST));
+    if !before.has(ENDED) {
+        set(TERMINATOR, marked(flow_flags::FLOW_END_OUT_FIRST));
+        set(TERMINATED, marked(flow_flags::FLOW_END_IN_FIRST));
+    }
     let began = (1 << INCOMING) | (1 << OUTGOING);
     if bits & began == 0 {
         bits |= *known & began;
@@ -254,6 +262,24 @@ mod tests {
         assert_eq!(
             judge(&end, &mut known),
             ["ingress", "egress", "outgoing", "ended", "terminated"]
+        );
+    }
+
+    #[test]
+    fn what_comes_after_the_end_is_no_new_conversation() {
+        let mut known = 0;
+        judge(&row(&[flow_flags::FLOW_SYN_OUT], 1, 1), &mut known);
+        let closing = row(&[flow_flags::FLOW_END_OUT, flow_flags::FLOW_END_OUT_FIRST], 1, 1);
+        assert_eq!(
+            judge(&closing, &mut known),
+            ["ingress", "egress", "outgoing", "ended", "terminator"]
+        );
+        let other_side = row(&[flow_flags::FLOW_END_IN, flow_flags::FLOW_END_IN_FIRST], 1, 1);
+        assert_eq!(judge(&other_side, &mut known), ["ingress", "egress", "outgoing", "ended"]);
+        let again = row(&[flow_flags::FLOW_SYN_IN], 1, 0);
+        assert_eq!(
+            judge(&again, &mut known),
+            ["created", "ingress", "incoming", "ongoing", "started"]
         );
     }
 

@@ -66,7 +66,7 @@ impl Plugin for NetworkPeers {
     fn read(&mut self, sealed: &Sealed, out: &mut dyn FnMut(Event)) -> Result<Read> {
         let mut read = Read::default();
         let mut packets: AHashMap<(TaskKey, u64, u32), Packet> = AHashMap::new();
-        read.rows = self.table.drain(sealed.slot, |key, row| {
+        read.rows = self.table.drain(sealed, |key, row| {
             read.events += u64::from(row.count);
             let bytes = &row.bytes[..(row.length as usize).min(row.bytes.len())];
             packets

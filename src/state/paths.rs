@@ -12,6 +12,8 @@ use crate::text::Text;
 
 const ROOT: u64 = 1;
 const NAME: usize = 48;
+/// Components for which there is room between epochs.
+const KEPT: usize = 4096;
 /// Deeper than the kernel walks; a chain that does not end is broken, not long.
 const DEPTH_MAX: usize = 300;
 
@@ -28,6 +30,8 @@ pub struct Path {
 /// The components of one epoch, and texts kept over epochs.
 #[derive(Debug)]
 pub struct Paths {
+    /// As they came; most epochs bring no path that is not known, and then nobody looks.
+    fresh: Vec<(node_key, path_node)>,
     nodes: AHashMap<(u64, u32), path_node>,
     texts: Recent<u64, Path>,
 }
@@ -35,21 +39,21 @@ pub struct Paths {
 impl Paths {
     /// Keeps up to `texts` paths.
     pub fn new(texts: usize) -> Self {
-        Self { nodes: AHashMap::new(), texts: Recent::new(texts) }
+        Self { fresh: Vec::new(), nodes: AHashMap::new(), texts: Recent::new(texts) }
     }
 
     /// Takes a component of the epoch that is being read.
     pub fn add(&mut self, key: &node_key, node: &path_node) {
-        self.nodes.insert((key.id, key.chunk), *node);
+        self.fresh.push((*key, *node));
     }
 
     /// The epoch's rows have been read.
     pub fn end_epoch(&mut self) {
         self.nodes.clear();
-        // A flood's table is not kept: memory follows what is usual, not what once was.
-        if self.nodes.capacity() > 4096 {
-            self.nodes.shrink_to(1024);
-        }
+        self.fresh.clear();
+        // A flood's tables are not kept: memory follows what is usual, not what once was.
+        self.nodes.shrink_to(KEPT);
+        self.fresh.shrink_to(KEPT);
     }
 
     /// The path of an id of this epoch's rows; empty for 0, which means that none was to be had.
@@ -60,6 +64,7 @@ impl Paths {
         if let Some(path) = self.texts.get(&id) {
             return path.clone();
         }
+        self.nodes.extend(self.fresh.drain(..).map(|(key, node)| ((key.id, key.chunk), node)));
         let path = self.assemble(id);
         // A chain with a hole may be whole in the next epoch: not kept.
         if !path.truncated {

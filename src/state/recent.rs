@@ -24,7 +24,8 @@ impl<K: Hash + Eq + Clone, V> Recent<K, V> {
 
     /// The entry, if it is there; it counts as used.
     pub fn get(&mut self, key: &K) -> Option<&mut V> {
-        if let Some(value) = self.old.remove(key) {
+        if !self.young.contains_key(key) {
+            let value = self.old.remove(key)?;
             self.insert(key.clone(), value);
         }
         self.young.get_mut(key)
@@ -42,8 +43,9 @@ impl<K: Hash + Eq + Clone, V> Recent<K, V> {
     where
         V: Default,
     {
-        if self.get(&key).is_none() {
-            self.insert(key.clone(), V::default());
+        if !self.young.contains_key(&key) {
+            let value = self.old.remove(&key).unwrap_or_default();
+            self.insert(key.clone(), value);
         }
         self.young.entry(key).or_default()
     }

@@ -10,15 +10,17 @@
     clippy::panic,
     reason = "tests fail by panicking"
 )]
+#![allow(clippy::undocumented_unsafe_blocks, reason = "plain system calls")]
 
+pub mod act;
 pub mod acts;
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -54,17 +56,60 @@ pub struct Daemon {
     child: Option<Child>,
     lines: Receiver<String>,
     seen: Vec<Value>,
-    _lock: File,
+    _lock: Lock,
 }
 
-fn lock() -> File {
+/// The right to have a daemon. Given back by name: a forked child holds the same open file.
+pub struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        unsafe { libc::flock(self.0.as_raw_fd(), libc::LOCK_UN) };
+    }
+}
+
+/// Waits until no other test has a daemon.
+pub fn lock() -> Lock {
     let file = File::options().create(true).append(true).open("/tmp/raqib-tests.lock").unwrap();
     assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }, 0);
-    file
+    Lock(file)
 }
 
 pub fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_raqib")
+}
+
+/// A folder with a configuration and its recipes (`recipes/test.yaml`), and the configuration.
+pub fn prepare(recipes: &str, more: &str, builtin: bool) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("recipes");
+    fs::create_dir(&rules).unwrap();
+    fs::write(rules.join("test.yaml"), recipes).unwrap();
+    let config = folder.path().join("raqib.yaml");
+    fs::write(&config, configuration(folder.path(), CADENCE, more, builtin)).unwrap();
+    (folder, config)
+}
+
+/// The text of a configuration whose socket and recipes are in the folder.
+pub fn configuration(folder: &Path, cadence: Duration, more: &str, builtin: bool) -> String {
+    let cadence = cadence.as_secs_f64();
+    format!(
+        "run-time:\n  socket: {0}/raqib.sock\n\
+         cadences:\n  execution: {cadence}\n  file-access: {cadence}\n  network-flows: {cadence}\n  \
+         network-peers: {cadence}\n  env-vars: {cadence}\n\
+         feature_options:\n  alchemies:\n    builtin: {{enabled: {builtin}}}\n    \
+         public: {{enabled: false, paths: []}}\n    private: {{enabled: true, paths: [{0}/recipes]}}\n{more}",
+        folder.display()
+    )
+}
+
+fn read_lines(from: impl Read, to: &Sender<String>) {
+    for line in BufReader::new(from).lines() {
+        let Ok(line) = line else { return };
+        if to.send(line).is_err() {
+            return;
+        }
+    }
 }
 
 impl Daemon {
@@ -80,41 +125,29 @@ impl Daemon {
 
     /// `more` is appended to the configuration.
     pub fn start(recipes: &str, more: &str, builtin: bool) -> Self {
+        let (folder, config) = prepare(recipes, more, builtin);
+        Self::launch(folder, config, "json", None)
+    }
+
+    /// With this `--output`, and a standard output that is not read as alerts if one is given.
+    pub fn launch(
+        folder: tempfile::TempDir,
+        config: PathBuf,
+        output: &str,
+        stdout: Option<Stdio>,
+    ) -> Self {
         let lock = lock();
-        let folder = tempfile::tempdir().unwrap();
-        let rules = folder.path().join("recipes");
-        fs::create_dir(&rules).unwrap();
-        fs::write(rules.join("test.yaml"), recipes).unwrap();
-        let config = folder.path().join("raqib.yaml");
-        let cadence = CADENCE.as_secs_f64();
-        let text = format!(
-            "run-time:\n  socket: {0}/raqib.sock\n\
-             cadences:\n  execution: {cadence}\n  file-access: {cadence}\n  network-flows: {cadence}\n  \
-             network-peers: {cadence}\n  env-vars: {cadence}\n\
-             feature_options:\n  alchemies:\n    builtin: {{enabled: {builtin}}}\n    \
-             public: {{enabled: false, paths: []}}\n    private: {{enabled: true, paths: [{0}/recipes]}}\n{more}",
-            folder.path().display()
-        );
-        fs::write(&config, text).unwrap();
         let mut child = Command::new(binary())
-            .args(["run", "--output", "json", "--config"])
+            .args(["run", "--output", output, "--config"])
             .arg(&config)
-            .stdout(Stdio::piped())
+            .stdout(stdout.unwrap_or_else(Stdio::piped))
             .stderr(File::create(folder.path().join("stderr")).unwrap())
             .spawn()
             .unwrap();
         let (sender, lines) = channel();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        std::thread::Builder::new()
-            .spawn(move || {
-                for line in stdout.lines() {
-                    let Ok(line) = line else { return };
-                    if sender.send(line).is_err() {
-                        return;
-                    }
-                }
-            })
-            .unwrap();
+        if let Some(stdout) = child.stdout.take() {
+            std::thread::Builder::new().spawn(move || read_lines(stdout, &sender)).unwrap();
+        }
         let mut daemon =
             Self { folder, config, child: Some(child), lines, seen: Vec::new(), _lock: lock };
         daemon.wait_until_watching();
@@ -209,9 +242,14 @@ impl Daemon {
     }
 
     /// SIGTERM; how it ended and how long that took.
-    pub fn stop(mut self) -> (ExitStatus, Duration, Vec<Value>) {
+    pub fn stop(self) -> (ExitStatus, Duration, Vec<Value>) {
+        self.stop_by(libc::SIGTERM)
+    }
+
+    /// A signal; how it ended, how long that took, and the alerts that nobody took before.
+    pub fn stop_by(mut self, signal: i32) -> (ExitStatus, Duration, Vec<Value>) {
         let began = Instant::now();
-        self.signal(libc::SIGTERM);
+        self.signal(signal);
         let status = self.child.take().unwrap().wait().unwrap();
         let took = began.elapsed();
         let rest = self.all(Duration::from_millis(200));
@@ -254,4 +292,12 @@ pub fn exec_recipe(name: &str, regex: &str) -> String {
 pub fn ancestry(alert: &Value) -> Vec<u64> {
     let list = alert["background"]["ancestry"].as_array().cloned().unwrap_or_default();
     list.iter().map(|process| process["pid"].as_u64().unwrap_or(0)).collect()
+}
+
+/// A recipe on flows (`network_flows`) or on DNS answers (`network_peers`); `more`: its conditions.
+pub fn network_recipe(name: &str, mechanism: &str, breed: &str, more: &str) -> String {
+    format!(
+        "- {{kind: {name}, name: {name}, version: 1.0, description: test, breed: {breed}, \
+         mechanism: {mechanism}, tactic: none, technique: none, importance: low{more}}}\n"
+    )
 }
