@@ -52,7 +52,7 @@ impl Place {
 const NO_COMPILER: &str = "gcc cannot build a static program here";
 
 #[track_caller]
-fn one<'a>(alerts: &'a [Value], pid: u32) -> &'a Value {
+fn one(alerts: &[Value], pid: u32) -> &Value {
     let mut found = of(alerts, "run", pid);
     let alert = found.next().unwrap_or_else(|| panic!("no alert on {pid}"));
     assert!(found.next().is_none(), "told twice: {pid}");
@@ -354,7 +354,8 @@ fn each_image_of_a_chain_is_told_with_the_one_before() {
     // A thread that is not the leader: the process goes on under the leader's pid.
     let threaded = as_tiny(|| {
         let program = tiny.clone();
-        std::thread::spawn(move || exec(program, &[b"threaded"])).join().unwrap();
+        let other = std::thread::Builder::new().spawn(move || exec(program, &[b"threaded"]));
+        other.unwrap().join().unwrap();
     });
     let me = std::process::id();
     let alerts = daemon.all(PATIENCE);
