@@ -30,6 +30,7 @@ TABLE(env_rows, 2, env_key, env_row);
 struct scan {
 	struct env_row row;
 	__u8 text[SCAN];
+	__u8 rest[SCAN];
 };
 
 struct {
@@ -84,6 +85,30 @@ __weak int put_variable(__u32 length)
 	return 0;
 }
 
+#define RESTS 33 /* of SCAN - 1 bytes: the kernel takes no string of more than 32 pages */
+
+/* How much of a value follows what was read of it: only its length is wanted. */
+__weak __u32 rest_length(__u64 start)
+{
+	__u32 zero = 0, length = 0;
+	struct scan *scan = bpf_map_lookup_elem(&scans, &zero);
+
+	if (!scan)
+		return 0;
+#pragma clang loop unroll(disable)
+	for (int part = 0; part < RESTS; part++) {
+		long got = bpf_probe_read_user_str(scan->rest, SCAN, (void *)start);
+
+		if (got <= 0)
+			break;
+		length += got - 1;
+		if (got < SCAN)
+			break;
+		start += SCAN - 1;
+	}
+	return length;
+}
+
 int record_env(__u64 start, __u64 end)
 {
 	__u32 zero = 0;
@@ -96,15 +121,17 @@ int record_env(__u64 start, __u64 end)
 #pragma clang loop unroll(disable)
 	for (int variable = 0; variable < VARIABLES_MAX; variable++) {
 		long got = bpf_probe_read_user_str(scan->text, SCAN, (void *)start);
-		__u32 first, *wanted;
+		__u32 first, rest, *wanted;
 
 		if (got <= 0 || start >= end)
 			return 0;
 		first = scan->text[0];
 		wanted = bpf_map_lookup_elem(&env_firsts, &first);
 		/* What follows a full buffer is the rest of a value, whatever it looks like. */
-		if (!inside && wanted && *wanted)
-			put_variable(got - 1);
+		if (!inside && wanted && *wanted) {
+			rest = got == SCAN ? rest_length(start + SCAN - 1) : 0;
+			put_variable(got - 1 + rest);
+		}
 		inside = got == SCAN;
 		start += inside ? SCAN - 1 : got;
 	}

@@ -70,7 +70,8 @@ impl<K: Row, V: Row> Table<K, V> {
     /// Any errno but the kernel's "that was the last batch"; rows handed on stay handed on.
     pub fn drain(&self, sealed: &Sealed, mut each: impl FnMut(&K, &V)) -> Result<u64> {
         let fd = self.slots[sealed.slot & 1].as_fd().as_raw_fd();
-        let mut size = usize::try_from(sealed.rows + sealed.text_rows).unwrap_or(BATCH).clamp(64, BATCH);
+        let mut size =
+            usize::try_from(sealed.rows + sealed.text_rows).unwrap_or(BATCH).clamp(64, BATCH);
         let mut keys = vec![K::default(); size];
         let mut values = vec![V::default(); size];
         let (mut from, mut next) = (0u64, 0u64);

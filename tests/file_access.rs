@@ -538,12 +538,13 @@ fn reads_and_writes_without_read_and_write() {
         let fd = open(place.at("shared"), O_RDONLY);
         let readers: Vec<_> = (0..5)
             .map(|_| {
-                std::thread::spawn(move || {
+                let reader = std::thread::Builder::new().spawn(move || {
                     for _ in 0..20 {
                         let mut byte = 0u8;
                         ok(unsafe { libc::pread(fd, (&raw mut byte).cast(), 1, 0) });
                     }
-                })
+                });
+                reader.unwrap()
             })
             .collect();
         readers.into_iter().for_each(|reader| reader.join().unwrap());

@@ -25,12 +25,15 @@ pub fn ok(returned: impl TryInto<i64>) -> i32 {
 /// Forks; the child does `act` and ends with 0, or with 101 if it panics.
 pub fn fork(act: impl FnOnce()) -> u32 {
     match unsafe { libc::fork() } {
-        0 => {
-            let failed = catch_unwind(AssertUnwindSafe(act)).is_err();
-            unsafe { libc::_exit(if failed { 101 } else { 0 }) }
-        }
+        0 => child(act),
         pid => ok(pid) as u32,
     }
+}
+
+/// What a forked child does: never returns into the test.
+pub fn child(act: impl FnOnce()) -> ! {
+    let failed = catch_unwind(AssertUnwindSafe(act)).is_err();
+    unsafe { libc::_exit(if failed { 101 } else { 0 }) }
 }
 
 /// The wait status of a child.
