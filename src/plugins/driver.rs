@@ -156,6 +156,16 @@ impl Driver {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        self.last();
+    }
+
+    /// Nothing counted may be left: neither what waits for a plugin that panicked, nor what a
+    /// failed reading left in the other slot.
+    fn last(&mut self) {
+        if self.plugin.is_none() {
+            self.rebuild();
+        }
+        self.cycle();
         self.cycle();
     }
 
@@ -231,8 +241,10 @@ impl Driver {
         let began = Instant::now();
         let mut pending = Vec::new();
         let result = self.read(&sealed, &mut pending);
-        let read = *result.as_ref().unwrap_or(&Read::default());
-        self.journal.settle(&sealed, read, began.elapsed())?;
+        match &result {
+            Ok(read) => self.journal.settle(&sealed, *read, began.elapsed()).map(drop)?,
+            Err(_) => self.journal.leave(&sealed)?,
+        }
         let judged = Instant::now();
         self.journal.stats.candidates.fetch_add(pending.len() as u64, Relaxed);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.judge(&pending)));
