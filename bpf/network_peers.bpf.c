@@ -38,9 +38,16 @@ static __always_inline void put(struct __sk_buff *skb, struct packet *packet, st
 	if (!enter(&stay, J_NETWORK_PEERS))
 		return;
 	rows = bpf_map_lookup_elem(&dns_rows, &stay.slot);
-	key.flow = hash_flow(&packet->flow);
 	row->flow = packet->flow;
 	row->first_ns = bpf_ktime_get_boot_ns();
+	key.flow = hash_flow(&packet->flow);
+	/*
+	 * A segment that comes again has the same number. Nothing in a datagram tells it from
+	 * another: the checksum of one that never left the host covers its length only, and the
+	 * message id is the sender's choice. So each is its own.
+	 */
+	if (packet->flow.protocol == IPPROTO_UDP)
+		key.flow = mix(key.flow, row->first_ns);
 	row->payload = packet->length;
 	row->count = 0;
 #pragma clang loop unroll(disable)

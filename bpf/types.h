@@ -268,8 +268,8 @@ SIZE_IS(sock_owner, 32);
 #define DNS_CHUNKS 5
 struct dns_key {
 	struct task_key task;
-	__u64 flow; /* mixes ports and addresses */
-	__u32 seq; /* TCP: sequence number; UDP: message id and checksum */
+	__u64 flow; /* mixes ports and addresses; UDP: and when it came */
+	__u32 seq; /* TCP: sequence number; UDP: checksum */
 	__u32 chunk;
 };
 SIZE_IS(dns_key, 32);

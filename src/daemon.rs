@@ -166,13 +166,18 @@ impl Component for Plugging {
                 (spec.prepare)(kernel, &wires.config, &wires.world)?;
             let stats = Arc::new(JournalStats::new(spec.mechanism.name()));
             wires.journals.push(Arc::clone(&stats));
-            let execution = wires.plugins.first().map(|execution| execution.commands.clone());
+            let started = |mechanism| {
+                let found = wires.plugins.iter().find(|plugin| plugin.mechanism == mechanism);
+                found.map(|plugin| plugin.commands.clone())
+            };
+            let flows = spec.mechanism == Mechanism::NetworkFlows;
             let surroundings = Surroundings {
                 world: Arc::clone(&wires.world),
                 host: Arc::clone(&wires.host),
                 rules: Arc::clone(&wires.rules),
                 alerts: wires.alerts.clone().context("output has not started")?,
-                execution,
+                execution: started(Mechanism::Execution),
+                names: started(Mechanism::NetworkPeers).filter(|_| flows),
                 judges,
             };
             let cadence = (spec.cadence)(&wires.config.cadences);

@@ -145,6 +145,8 @@ pub struct Read {
 pub struct Journal {
     id: u32,
     number: u64,
+    /// The other slot holds rows that could not be read.
+    left: bool,
     maps: StoreMaps,
     pub stats: Arc<JournalStats>,
 }
@@ -173,7 +175,7 @@ impl Journal {
             rows: u64::from(rows / 2).max(1),
             text_rows: u64::from(texts / 2).max(1),
         };
-        let journal = Self { id, number: 0, maps, stats };
+        let journal = Self { id, number: 0, left: false, maps, stats };
         put(&journal.maps.limits, id, &limits)?;
         Ok(journal)
     }
@@ -183,10 +185,10 @@ impl Journal {
         (self.number & 1) as u32
     }
 
-    /// Whether anything has been counted since the last seal.
+    /// Whether there is nothing to seal for: nothing counted since, and nothing left to read.
     pub fn is_empty(&self) -> Result<bool> {
         let ledger = self.ledger(self.slot())?;
-        Ok(ledger.events == 0 && ledger.refused == 0)
+        Ok(ledger.events == 0 && ledger.refused == 0 && !self.left)
     }
 
     /// Ends the present epoch. Waits, without using the CPU, for programs that still write it.
@@ -197,6 +199,7 @@ impl Journal {
         put_bytes(&self.maps.epochs, self.id, &next.to_ne_bytes())?;
         self.wait_for_programs()?;
         self.number = next;
+        self.left = false;
         let fill: types::fill = get(&self.maps.fills, self.id * 2 + slot)?;
         self.stats.sealed(next, began.elapsed());
         Ok(Sealed {
@@ -240,6 +243,15 @@ impl Journal {
         self.clear_ledger(at)?;
         put(&self.maps.fills, at, &types::fill::default())?;
         Ok(balanced)
+    }
+
+    /// Reading failed. Rows that are still in the tables, and what programs counted, stay for
+    /// the slot's next epoch: both are read then. What was taken and lost will not balance.
+    pub fn leave(&mut self, sealed: &Sealed) -> Result<()> {
+        let at = self.id * 2 + sealed.slot as u32;
+        let fill: types::fill = get(&self.maps.fills, at)?;
+        self.left = true;
+        put(&self.maps.fills, at, &types::fill { rung: 0, ..fill })
     }
 
     fn ledger(&self, slot: u32) -> Result<types::ledger> {

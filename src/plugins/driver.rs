@@ -7,7 +7,9 @@
 //!
 //! The process tree is fed by the execution journal, which has its own epochs. An event whose
 //! task is not in the tree yet makes the driver ask execution to catch up, once for the epoch:
-//! what execution seals after us holds every fork and exec that our rows can name.
+//! what execution seals after us holds every fork and exec that our rows can name. In the same
+//! way network_peers seals after network_flows and is read before it: whoever resolves a name
+//! connects within the same epoch, and that conversation must have the name.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,7 +44,7 @@ pub enum Command {
 /// Asked faster than answered: a bell may be dropped, since another comes with the next epoch.
 const COMMANDS: usize = 16;
 
-/// How long a thread waits for execution before it judges with what is known.
+/// How long a thread waits for another before it judges with what is known.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
 const BACK_OFF_FIRST: Duration = Duration::from_millis(200);
@@ -57,6 +59,8 @@ pub struct Surroundings {
     pub alerts: Sender<Alert>,
     /// Execution's thread; none in execution itself.
     pub execution: Option<Sender<Command>>,
+    /// The thread of network_peers, for network_flows alone.
+    pub names: Option<Sender<Command>>,
     /// Whether recipes are judged: lineage needs execution even where nobody asks for it.
     pub judges: bool,
 }
@@ -158,6 +162,16 @@ impl Driver {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        self.last();
+    }
+
+    /// Nothing counted may be left: neither what waits for a plugin that panicked, nor what a
+    /// failed reading left in the other slot.
+    fn last(&mut self) {
+        if self.plugin.is_none() {
+            self.rebuild();
+        }
+        self.cycle();
         self.cycle();
     }
 
@@ -230,11 +244,14 @@ impl Driver {
             return Ok(());
         }
         let sealed = self.journal.seal()?;
+        catch_up(self.around.names.as_ref());
         let began = Instant::now();
         let mut pending = Vec::new();
         let result = self.read(&sealed, &mut pending);
-        let read = *result.as_ref().unwrap_or(&Read::default());
-        self.journal.settle(&sealed, read, began.elapsed())?;
+        match &result {
+            Ok(read) => self.journal.settle(&sealed, *read, began.elapsed()).map(drop)?,
+            Err(_) => self.journal.leave(&sealed)?,
+        }
         let judged = Instant::now();
         self.journal.stats.candidates.fetch_add(pending.len() as u64, Relaxed);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.judge(&pending)));
@@ -283,7 +300,7 @@ impl Driver {
         let unknown =
             |(event, _): &&(Event, Vec<usize>)| !self.around.world.processes.knows(event.task);
         if pending.iter().find(unknown).is_some() {
-            self.catch_up();
+            catch_up(self.around.execution.as_ref());
         }
         for (event, candidates) in pending {
             let process = self.who(event.task);
@@ -298,14 +315,6 @@ impl Driver {
                     return;
                 }
             }
-        }
-    }
-
-    fn catch_up(&self) {
-        let Some(execution) = &self.around.execution else { return };
-        let (done, answer) = bounded(1);
-        if execution.send_timeout(Command::CatchUp(done), CATCH_UP).is_ok() {
-            let _ = answer.recv_timeout(CATCH_UP);
         }
     }
 
@@ -346,5 +355,14 @@ impl Driver {
                 self.build_again = Some(Instant::now() + self.back_off);
             }
         }
+    }
+}
+
+/// Waits until another plugin has sealed and read what happened until now.
+fn catch_up(other: Option<&Sender<Command>>) {
+    let Some(other) = other else { return };
+    let (done, answer) = bounded(1);
+    if other.send_timeout(Command::CatchUp(done), CATCH_UP).is_ok() {
+        let _ = answer.recv_timeout(CATCH_UP);
     }
 }

@@ -37,6 +37,10 @@ impl Actor {
         assert!(pid >= 0, "cannot fork");
         if pid == 0 {
             drop((tell, heard));
+            // Not into the test's captured output, which ends with the fork.
+            std::panic::set_hook(Box::new(|panic| {
+                let _ = writeln!(std::io::stderr(), "an actor failed: {panic}");
+            }));
             let mut stage = Stage { told, say };
             let played = catch_unwind(AssertUnwindSafe(|| play(&mut stage)));
             unsafe { libc::_exit(if played.is_ok() { 0 } else { 101 }) };

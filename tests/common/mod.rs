@@ -14,6 +14,7 @@
 
 pub mod act;
 pub mod acts;
+pub mod kernel;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -168,6 +169,20 @@ impl Daemon {
         self.child.as_ref().unwrap().id()
     }
 
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut().unwrap().try_wait().unwrap()
+    }
+
+    /// Until the log has the text `times` times.
+    pub fn wait_for_log(&self, text: &str, times: usize) {
+        let until = Instant::now() + Duration::from_secs(5);
+        while self.stderr().matches(text).count() < times {
+            assert!(Instant::now() < until, "`{text}` is not in the log:\n{}", self.stderr());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     pub fn stderr(&self) -> String {
         fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()
     }
@@ -205,7 +220,8 @@ impl Daemon {
     /// No alert of the recipe that fits may come within the patience.
     pub fn expect_none(&mut self, recipe: &str, fits: impl Fn(&Value) -> bool) {
         let found = self.find(PATIENCE, |alert| alert["metadata"]["name"] == recipe && fits(alert));
-        assert!(found.is_none(), "unexpected: {found:?}");
+        let shown = found.as_ref().map(Value::to_string);
+        assert!(found.is_none(), "unexpected: {shown:?}\n{}", self.stderr());
     }
 
     /// Every alert so far and until `patience` is over.
