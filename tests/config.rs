@@ -1,5 +1,7 @@
 //! The configuration, through the library: what is read, what is refused and how it is said.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! Alerts through the dispatch and real files, as a consumer sees them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -643,7 +645,9 @@ fn finish_drains_all_that_was_sent() {
     let plugins: Vec<_> = (0..4)
         .map(|_| {
             let alerts = alerts.clone();
-            std::thread::spawn(move || (0..100).for_each(|_| alerts.send(alert()).unwrap()))
+            std::thread::Builder::new()
+                .spawn(move || (0..100).for_each(|_| alerts.send(alert()).unwrap()))
+                .unwrap()
         })
         .collect();
     drop(alerts);

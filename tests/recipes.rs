@@ -1,5 +1,7 @@
 //! Recipes from the outside: what is shipped, what the grammar takes, what it refuses.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -91,7 +91,7 @@ impl Ruleset {
             Conditions::Env(rule) => Some(rule),
             Conditions::File(_) | Conditions::Flow(_) => None,
         });
-        rules.flat_map(|rule| rule.names.iter().map(|name| name.to_string())).collect()
+        rules.flat_map(|rule| rule.names.iter().map(ToString::to_string)).collect()
     }
 
     /// File actions that some recipe of file accesses asks for or excludes: hooks for the others

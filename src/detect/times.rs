@@ -179,10 +179,11 @@ mod tests {
     use crate::state::Image;
 
     fn process(pid: u32, exe: &str) -> Process {
-        let mut process = Process::default();
-        process.key = TaskKey { tgid: pid, start_ns: 1, exec_id: 1 };
-        process.image = Arc::new(Image { exe: exe.into(), ..Image::default() });
-        process
+        Process {
+            key: TaskKey { tgid: pid, start_ns: 1, exec_id: 1 },
+            image: Arc::new(Image { exe: exe.into(), ..Image::default() }),
+            ..Process::default()
+        }
     }
 
     #[test]

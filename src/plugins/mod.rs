@@ -62,13 +62,8 @@ pub struct Spec {
 
 /// In the order of their start; they finish in the reverse order, so that the process tree is
 /// still fed while others ask it, and names while flows ask for them.
-pub const PLUGINS: &[Spec] = &[
-    execution::SPEC,
-    file_access::SPEC,
-    network_peers::SPEC,
-    network_flows::SPEC,
-    env_vars::SPEC,
-];
+pub const PLUGINS: &[Spec] =
+    &[execution::SPEC, file_access::SPEC, network_peers::SPEC, network_flows::SPEC, env_vars::SPEC];
 
 /// Entries that a `caches:` value stands for.
 pub(crate) fn entries(thousands: u32) -> u32 {
