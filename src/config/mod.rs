@@ -1,8 +1,8 @@
 //! The configuration: one YAML file, checked as a whole before anything starts.
 //!
 //! The format is the one that users of this architecture have (`run-time`, `cadences`, `caches`,
-//! `features` ...), so that their files run unchanged. [`keys`] is the table of all keys; a file
-//! is read by [`yaml`] under limits, older layouts are moved by [`legacy`], [`check`] fills a
+//! `features` ...), so that their files run unchanged. `keys` is the table of all keys; a file
+//! is read by `yaml` under limits, older layouts are moved by `legacy`, `check` fills a
 //! [`Config`] and collects every mistake with its line.
 
 mod check;

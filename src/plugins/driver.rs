@@ -119,6 +119,7 @@ struct Driver {
     plugin: Option<Box<dyn Plugin>>,
     build_again: Option<Instant>,
     back_off: Duration,
+    built: Instant,
     journal: Journal,
     cadence: Duration,
     next: Instant,
@@ -142,6 +143,7 @@ impl Driver {
             plugin: Some(plugin),
             build_again: None,
             back_off: BACK_OFF_FIRST,
+            built: Instant::now(),
             journal,
             cadence,
             next: Instant::now() + cadence,
@@ -329,6 +331,10 @@ impl Driver {
 
     fn panicked(&mut self, doing: &str) {
         self.journal.stats.panics.fetch_add(1, Relaxed);
+        // One panic a day is not the fifth in a row.
+        if self.built.elapsed() > BACK_OFF_MAX {
+            self.back_off = BACK_OFF_FIRST;
+        }
         log::error!(
             "{}: panicked while {doing}; built again in {:?}, the others go on",
             self.mechanism.name(),
@@ -345,6 +351,7 @@ impl Driver {
         match (self.build)() {
             Ok(plugin) => {
                 self.plugin = Some(plugin);
+                self.built = Instant::now();
                 self.journal.stats.restarts.fetch_add(1, Relaxed);
                 if let Err(error) = self.watch_env() {
                     self.journal.stats.failed(&error);
