@@ -282,18 +282,8 @@ impl Driver {
             Ok(read) => read,
             Err(_) => {
                 self.panicked("reading");
-                self.discard(sealed);
-                bail!("the plugin panicked while it read an epoch: what it had not read is lost")
+                bail!("the plugin panicked while it read an epoch: built again, it reads the rest")
             }
-        }
-    }
-
-    /// What a panic left of a sealed epoch must not turn up in a later one that uses the same
-    /// tables: a fresh plugin empties them. The ledger says what was lost.
-    fn discard(&self, sealed: &Sealed) {
-        let emptied = catch_unwind(AssertUnwindSafe(|| (self.build)()?.read(sealed, &mut |_| {})));
-        if !matches!(emptied, Ok(Ok(_))) {
-            log::error!("{}: a spoiled epoch could not be emptied", self.mechanism.name());
         }
     }
 
