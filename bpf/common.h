@@ -93,23 +93,25 @@ static __always_inline void count_row(struct stay *stay, bool text)
 }
 
 /*
- * The only way into a table: a row that is there is returned, a missing one is made from
- * `empty`, and a refusal is counted by the caller as events. Never evicts.
+ * The only ways into a table: a missing row is made from `empty`, and a refusal (NULL) is
+ * counted by the caller as events. Never evicts. `make` is for who has just looked in vain.
  */
-static __always_inline void *find_or_make(struct stay *stay, void *rows, const void *key,
-					  const void *empty)
+static __always_inline void *make(struct stay *stay, void *rows, const void *key,
+				  const void *empty)
 {
-	void *row = bpf_map_lookup_elem(rows, key);
-	long err;
+	long err = bpf_map_update_elem(rows, key, empty, BPF_NOEXIST);
 
-	if (row)
-		return row;
-	err = bpf_map_update_elem(rows, key, empty, BPF_NOEXIST);
 	if (!err)
 		count_row(stay, false);
 	else if (err != -EEXIST)
 		return NULL;
 	return bpf_map_lookup_elem(rows, key);
+}
+
+static __always_inline void *find_or_make(struct stay *stay, void *rows, const void *key,
+					  const void *empty)
+{
+	return bpf_map_lookup_elem(rows, key) ?: make(stay, rows, key, empty);
 }
 
 /* Texts hang on rows: a refusal costs a name, not an event, and is counted as such. */

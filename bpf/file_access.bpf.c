@@ -111,7 +111,7 @@ int record_file(__u64 address, __u32 action, __u32 also)
 		struct file_row empty = {};
 
 		describe(&empty, address, stay.slot);
-		row = find_or_make(&stay, rows, &key, &empty);
+		row = make(&stay, rows, &key, &empty);
 	}
 	if (!row) {
 		count_refused(&stay, 1 + created + two);

@@ -23,6 +23,9 @@ struct {
 	__type(value, struct sock_owner);
 } owners SEC(".maps");
 
+/* How many claims there have ever been: a child that has looked since the last need not again. */
+__u32 claims_made;
+
 /* Accepted by whom, until the socket's next packet. A miss leaves the listener's owner. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -43,7 +46,7 @@ static __always_inline struct flow_row *flow_row(struct stay *stay, const struct
 	if (!row && rows) {
 		empty.first_ns = bpf_ktime_get_boot_ns();
 		empty.first_tick = bpf_jiffies64();
-		row = find_or_make(stay, rows, key, &empty);
+		row = make(stay, rows, key, &empty);
 	}
 	if (!row)
 		count_refused(stay, 1);
@@ -102,11 +105,12 @@ int record_accept(__u64 address)
 {
 	struct file *file = kernel(address, file);
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct flow_key key = {};
+	struct flow_key key = {}, claimed;
 	struct socket *socket;
 	struct task_key owner;
 	struct flow_row *row;
 	struct stay stay;
+	void *rows;
 
 	if (!address || (file->f_inode->i_mode & S_IFMT) != S_IFSOCK)
 		return 0;
@@ -115,8 +119,15 @@ int record_accept(__u64 address)
 	if (owner.tgid == self_tgid || !sock_flow(socket->sk, &key) ||
 	    !enter(&stay, J_NETWORK_FLOWS))
 		return 0;
-	bpf_map_update_elem(&claims, &key, &owner, BPF_ANY);
+	rows = bpf_map_lookup_elem(&flow_rows, &stay.slot);
 	key.task = owner;
+	/* Its handshake is in our row: who accepts is who listened, as nearly always. */
+	if (!rows || !bpf_map_lookup_elem(rows, &key)) {
+		claimed = key;
+		__builtin_memset(&claimed.task, 0, sizeof(claimed.task));
+		bpf_map_update_elem(&claims, &claimed, &owner, BPF_ANY);
+		__sync_fetch_and_add(&claims_made, 1);
+	}
 	row = flow_row(&stay, &key, 0);
 	if (!row)
 		return 0;
@@ -225,7 +236,11 @@ static __always_inline bool parse(struct __sk_buff *skb, struct packet *packet, 
 static __always_inline void claim(struct sock_owner *owner, struct flow_key *flow)
 {
 	struct task_key *claimant;
+	__u32 made = *(volatile __u32 *)&claims_made;
 
+	if (owner->claims_seen == made)
+		return;
+	owner->claims_seen = made;
 	flow->netns = owner->netns;
 	claimant = bpf_map_lookup_elem(&claims, flow);
 	if (!claimant)

@@ -259,7 +259,7 @@ struct sock_owner {
 	struct task_key task;
 	__u64 cookie; /* another one than the socket's own: this is an unclaimed child */
 	__u32 netns;
-	__u32 pad;
+	__u32 claims_seen; /* claims there had been when this child last looked for its own */
 };
 SIZE_IS(sock_owner, 32);
 
