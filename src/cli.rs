@@ -42,6 +42,9 @@ enum Cmd {
     },
     /// Check configuration and recipes; needs no root
     Check {
+        /// Print the configuration as it takes effect, older layouts translated
+        #[arg(long)]
+        effective: bool,
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
@@ -105,7 +108,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             crate::logging::start(&config.run_time)?;
             daemon::run(config, Options { config_file, output: *output })?;
         }
-        Cmd::Check { config } => return check(config.as_deref()),
+        Cmd::Check { effective, config } => return check(config.as_deref(), *effective),
         Cmd::Status { json, config } => {
             let (config, _) = configuration(config.as_deref())?;
             let answer = control::ask(&config.run_time.socket, "status")?;
@@ -130,8 +133,12 @@ fn print(text: &str) -> Result<()> {
 }
 
 /// All mistakes of configuration and recipes.
-fn check(file: Option<&Path>) -> Result<ExitCode> {
+fn check(file: Option<&Path>, effective: bool) -> Result<ExitCode> {
     let (config, _) = configuration(file)?;
+    if effective {
+        print(&serde_yaml::to_string(&config).context("cannot write the configuration")?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     for notice in config.notices() {
         print(&format!("notice: {notice}\n"))?;
     }
