@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::act::Actor;
+use common::actor::Actor;
 use common::{Daemon, PATIENCE, cannot_run, file_recipe};
 use serde_json::Value;
 

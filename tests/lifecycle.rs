@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use common::act::act;
+use common::actor::act;
 use common::kernel::{expect_gone, programs, programs_of};
 use common::{CADENCE, Daemon, PATIENCE, cannot_run, configuration, file_recipe, lock, prepare};
 use crossbeam_channel::{Receiver, bounded};

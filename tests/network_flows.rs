@@ -14,7 +14,7 @@ use std::process::Stdio;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use common::act::{Actor, act};
+use common::actor::{Actor, act};
 use common::{CADENCE, Daemon, PATIENCE, cannot_run, network_recipe, prepare};
 use serde_json::Value;
 

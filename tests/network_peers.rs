@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use common::act::{Actor, act};
+use common::actor::{Actor, act};
 use common::{Daemon, PATIENCE, cannot_run, network_recipe};
 use serde_json::{Value, json};
 

@@ -12,7 +12,7 @@
 )]
 #![allow(clippy::undocumented_unsafe_blocks, reason = "plain system calls")]
 
-pub mod act;
+pub mod actor;
 pub mod acts;
 pub mod kernel;
 
