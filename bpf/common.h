@@ -148,6 +148,18 @@ static __always_inline __u64 fd_file(struct task_struct *task, __s32 fd)
 	return file;
 }
 
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
+
+/* enum file_flags of an open file: where it lives, and whether it still has a name. */
+static __always_inline __u32 flags_of(struct dentry *dentry, struct inode *inode)
+{
+	__u32 flags = inode->i_sb->s_magic == OVERLAYFS_SUPER_MAGIC ? FILE_OVERLAY : 0;
+
+	if (dentry == dentry->d_parent)
+		return flags | FILE_MEMFD;
+	return dentry->d_hash.pprev ? flags : flags | FILE_DELETED;
+}
+
 static __always_inline __u64 mix(__u64 a, __u64 b)
 {
 	a = (a ^ b) * 0x9E3779B97F4A7C15ULL;

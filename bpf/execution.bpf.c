@@ -11,7 +11,6 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define PF_KTHREAD 0x00200000
-#define OVERLAYFS_SUPER_MAGIC 0x794c7630
 
 TABLE(exec_rows, 2, task_key, exec_row);
 
@@ -48,12 +47,7 @@ static __always_inline void describe_exe(struct exec_row *row, __u64 address, __
 
 	row->exe_inode = inode->i_ino;
 	row->exe_dev = inode->i_sb->s_dev;
-	if (inode->i_sb->s_magic == OVERLAYFS_SUPER_MAGIC)
-		row->exe_flags |= FILE_OVERLAY;
-	if (dentry == dentry->d_parent)
-		row->exe_flags |= FILE_MEMFD;
-	else if (!dentry->d_hash.pprev)
-		row->exe_flags |= FILE_DELETED;
+	row->exe_flags = flags_of(dentry, inode);
 	row->exe_path = intern_path(address_in(file->f_path.mnt),
 				    address_in(file->f_path.dentry), J_EXECUTION, slot);
 }
@@ -96,23 +90,18 @@ int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct 
 	return 0;
 }
 
-/* One chunk of a text at a user or kernel address. A page that is not there ends the text. */
+/* One chunk of user memory. A page that is not there ends the text. */
 static __always_inline bool put_chunk(struct stay *stay, struct text_key *key,
-				      struct text_row *text, __u64 from, __u32 length, bool user)
+				      struct text_row *text, __u64 from, __u32 length)
 {
 	void *texts = bpf_map_lookup_elem(&exec_texts, &stay->slot);
-	long err;
 
 	if (length > TEXT_CHUNK)
 		length = TEXT_CHUNK;
 	barrier_var(length);
 	if (!texts || length > TEXT_CHUNK)
 		return false;
-	if (user)
-		err = bpf_probe_read_user(text->bytes, length, (void *)from);
-	else
-		err = bpf_probe_read_kernel(text->bytes, length, (void *)from);
-	if (err)
+	if (bpf_probe_read_user(text->bytes, length, (void *)from))
 		return false;
 	text->length = length;
 	put_text(stay, texts, key, text);
@@ -134,7 +123,7 @@ static __noinline int put_args(struct stay *stay, struct task_key *task, __u64 s
 		if (head >= end)
 			return 0;
 		key.chunk = chunk;
-		if (!put_chunk(stay, &key, &draft->text, head, end - head, true))
+		if (!put_chunk(stay, &key, &draft->text, head, end - head))
 			return 0;
 		head += TEXT_CHUNK;
 	}
@@ -145,7 +134,7 @@ static __noinline int put_args(struct stay *stay, struct task_key *task, __u64 s
 			return 0;
 		from = end - TEXT_CHUNK > head ? end - TEXT_CHUNK : head;
 		key.chunk = chunk;
-		if (!put_chunk(stay, &key, &draft->text, from, end - from, true))
+		if (!put_chunk(stay, &key, &draft->text, from, end - from))
 			return 0;
 		end = from;
 	}

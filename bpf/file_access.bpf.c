@@ -10,7 +10,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define PIPEFS_MAGIC 0x50495045
 #define SOCKFS_MAGIC 0x534F434B
 #define ANON_INODE_FS_MAGIC 0x09041934
-#define OVERLAYFS_SUPER_MAGIC 0x794c7630
 
 TABLE(file_rows, 2, file_key, file_row);
 
@@ -35,10 +34,7 @@ static __noinline int describe(struct file_row *row, __u64 address, __u32 slot)
 	row->uid = inode->i_uid.val;
 	row->gid = inode->i_gid.val;
 	row->size = inode->i_size;
-	if (inode->i_sb->s_magic == OVERLAYFS_SUPER_MAGIC)
-		row->flags |= FILE_OVERLAY;
-	if (!dentry->d_hash.pprev && dentry != dentry->d_parent)
-		row->flags |= FILE_DELETED;
+	row->flags = flags_of(dentry, inode);
 	row->path = intern_path(address_in(file->f_path.mnt), address_in(file->f_path.dentry),
 				J_FILE_ACCESS, slot);
 	return 0;

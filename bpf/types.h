@@ -120,10 +120,8 @@ enum file_action {
 
 enum file_flags {
 	FILE_DELETED = 1,
-	FILE_DETACHED = 2,
 	FILE_OVERLAY = 4,
 	FILE_BY_NAME = 8,
-	FILE_CUT = 16,
 	FILE_MEMFD = 32,
 };
 

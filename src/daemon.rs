@@ -170,14 +170,13 @@ impl Component for Plugging {
                 let found = wires.plugins.iter().find(|plugin| plugin.mechanism == mechanism);
                 found.map(|plugin| plugin.commands.clone())
             };
-            let flows = spec.mechanism == Mechanism::NetworkFlows;
             let surroundings = Surroundings {
                 world: Arc::clone(&wires.world),
                 host: Arc::clone(&wires.host),
                 rules: Arc::clone(&wires.rules),
                 alerts: wires.alerts.clone().context("output has not started")?,
                 execution: started(Mechanism::Execution),
-                names: started(Mechanism::NetworkPeers).filter(|_| flows),
+                names: spec.reads_after.and_then(started),
                 judges,
             };
             let cadence = (spec.cadence)(&wires.config.cadences);

@@ -59,7 +59,7 @@ pub struct Surroundings {
     pub alerts: Sender<Alert>,
     /// Execution's thread; none in execution itself.
     pub execution: Option<Sender<Command>>,
-    /// The thread of network_peers, for network_flows alone.
+    /// The thread of the plugin that reads before this one (`Spec::reads_after`).
     pub names: Option<Sender<Command>>,
     /// Whether recipes are judged: lineage needs execution even where nobody asks for it.
     pub judges: bool,

@@ -26,6 +26,7 @@ pub const SPEC: Spec = Spec {
     mechanism: Mechanism::Execution,
     journal: journal_id::J_EXECUTION.0,
     cadence: |cadences| cadences.execution,
+    reads_after: None,
     prepare,
 };
 

@@ -22,6 +22,7 @@ pub const SPEC: Spec = Spec {
     mechanism: Mechanism::FileAccess,
     journal: journal_id::J_FILE_ACCESS.0,
     cadence: |cadences| cadences.file_access,
+    reads_after: None,
     prepare,
 };
 

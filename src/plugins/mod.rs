@@ -57,6 +57,8 @@ pub struct Spec {
     /// `enum journal_id` of bpf/types.h.
     pub journal: u32,
     pub cadence: fn(&Cadences) -> Duration,
+    /// Whose state its events are told with: that plugin seals and reads before this one reads.
+    pub reads_after: Option<Mechanism>,
     pub prepare: fn(&Kernel, &Config, &Arc<World>) -> Result<Prepared>,
 }
 
