@@ -6,23 +6,10 @@
 #ifndef RAQIB_COMMON_H
 #define RAQIB_COMMON_H
 
-#include "vmlinux.h"
-#include <bpf/bpf_core_read.h>
-#include <bpf/bpf_helpers.h>
+#include "read.h"
 #include <bpf/bpf_tracing.h>
 #include "types.h"
 #include "maps.h"
-
-/* Kernel memory by address, read like a struct; a bad address reads as zeros. */
-#define kernel(address, type) bpf_core_cast((const void *)(address), struct type)
-
-/* The pointer in a field as a number: the verifier lets numbers, not pointers, cross functions. */
-#define address_in(field)                                                                      \
-	({                                                                                     \
-		__u64 address__ = 0;                                                           \
-		bpf_probe_read_kernel(&address__, sizeof(address__), &(field));                \
-		address__;                                                                     \
-	})
 
 #define EEXIST 17
 
@@ -131,20 +118,20 @@ static __always_inline bool put_text(struct stay *stay, void *texts, const void 
 
 static __always_inline void task_identity(struct task_struct *task, struct task_key *key)
 {
-	key->start_ns = task->group_leader->start_boottime;
-	key->tgid = task->tgid;
-	key->exec_id = (__u32)task->self_exec_id;
+	key->start_ns = get(task, group_leader, start_boottime);
+	key->tgid = get(task, tgid);
+	key->exec_id = (__u32)get(task, self_exec_id);
 }
 
-/* The open file behind an fd of the current task (trusted); 0: none. */
+/* The open file behind an fd of the current task; 0: none. */
 static __always_inline __u64 fd_file(struct task_struct *task, __s32 fd)
 {
-	struct fdtable *fdt = task->files->fdt;
+	struct fdtable *fdt = get(task, files, fdt);
 	__u64 file = 0;
 
-	if (fd < 0 || (__u32)fd >= fdt->max_fds)
+	if (fd < 0 || (__u32)fd >= get(fdt, max_fds))
 		return 0;
-	bpf_probe_read_kernel(&file, sizeof(file), &fdt->fd[fd]);
+	bpf_probe_read_kernel(&file, sizeof(file), get(fdt, fd) + fd);
 	return file;
 }
 
@@ -153,11 +140,11 @@ static __always_inline __u64 fd_file(struct task_struct *task, __s32 fd)
 /* enum file_flags of an open file: where it lives, and whether it still has a name. */
 static __always_inline __u32 flags_of(struct dentry *dentry, struct inode *inode)
 {
-	__u32 flags = inode->i_sb->s_magic == OVERLAYFS_SUPER_MAGIC ? FILE_OVERLAY : 0;
+	__u32 flags = get(inode, i_sb, s_magic) == OVERLAYFS_SUPER_MAGIC ? FILE_OVERLAY : 0;
 
-	if (dentry == dentry->d_parent)
+	if (dentry == get(dentry, d_parent))
 		return flags | FILE_MEMFD;
-	return dentry->d_hash.pprev ? flags : flags | FILE_DELETED;
+	return get(dentry, d_hash.pprev) ? flags : flags | FILE_DELETED;
 }
 
 static __always_inline __u64 mix(__u64 a, __u64 b)

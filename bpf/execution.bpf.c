@@ -42,14 +42,14 @@ static __always_inline struct draft *new_draft(void)
 static __always_inline void describe_exe(struct exec_row *row, __u64 address, __u32 slot)
 {
 	struct file *file = kernel(address, file);
-	struct dentry *dentry = file->f_path.dentry;
-	struct inode *inode = file->f_inode;
+	struct dentry *dentry = get(file, f_path.dentry);
+	struct inode *inode = get(file, f_inode);
 
-	row->exe_inode = inode->i_ino;
-	row->exe_dev = inode->i_sb->s_dev;
+	row->exe_inode = get(inode, i_ino);
+	row->exe_dev = get(inode, i_sb, s_dev);
 	row->exe_flags = flags_of(dentry, inode);
-	row->exe_path = intern_path(address_in(file->f_path.mnt),
-				    address_in(file->f_path.dentry), J_EXECUTION, slot);
+	row->exe_path = intern_path(address_in(file, f_path.mnt),
+				    address_in(file, f_path.dentry), J_EXECUTION, slot);
 }
 
 /* Finds or makes the row of `key` and adds what `draft` learned, unless it is there already. */
@@ -175,7 +175,7 @@ int BPF_PROG(sched_process_exec, struct task_struct *task, pid_t old_pid,
 {
 	struct mm_struct *mm = task->mm;
 	struct fs_struct *fs = task->fs;
-	__u64 image = address_in(bprm->file);
+	__u64 image = address_in(bprm, file);
 	__u64 args = mm->arg_start, args_end = mm->arg_end;
 	struct draft *draft = new_draft();
 	struct exec_row *row;
@@ -189,15 +189,15 @@ int BPF_PROG(sched_process_exec, struct task_struct *task, pid_t old_pid,
 	row->exec_ns = bpf_ktime_get_boot_ns();
 	describe_task(row, task);
 	describe_exe(row, image, stay.slot);
-	row->cwd_path = intern_path(address_in(fs->pwd.mnt), address_in(fs->pwd.dentry),
+	row->cwd_path = intern_path(address_in(fs, pwd.mnt), address_in(fs, pwd.dentry),
 				    J_EXECUTION, stay.slot);
 	row->args_length = args_end - args;
 	row->script = bprm->interp != bprm->filename;
 	if (put_row(&stay, &key, row, EX_EXEC)) {
 		put_args(&stay, &key, args, args_end);
 		if (row->script) {
-			put_string(&stay, &key, TEXT_SCRIPT, address_in(bprm->filename));
-			put_string(&stay, &key, TEXT_INTERPRETER, address_in(bprm->interp));
+			put_string(&stay, &key, TEXT_SCRIPT, address_in(bprm, filename));
+			put_string(&stay, &key, TEXT_INTERPRETER, address_in(bprm, interp));
 		}
 	}
 	record_file(image, FA_EXECVE, FA_EXECVE);

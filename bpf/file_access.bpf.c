@@ -15,7 +15,7 @@ TABLE(file_rows, 2, file_key, file_row);
 
 static __always_inline bool begin(struct stay *stay, struct file_key *key)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 
 	task_identity(task, &key->task);
 	return key->task.tgid != self_tgid && enter(stay, J_FILE_ACCESS);
@@ -25,17 +25,17 @@ static __always_inline bool begin(struct stay *stay, struct file_key *key)
 static __noinline int describe(struct file_row *row, __u64 address, __u32 slot)
 {
 	struct file *file = kernel(address, file);
-	struct dentry *dentry = file->f_path.dentry;
-	struct inode *inode = file->f_inode;
+	struct dentry *dentry = get(file, f_path.dentry);
+	struct inode *inode = get(file, f_inode);
 
 	row->first_ns = bpf_ktime_get_boot_ns();
 	row->first_tick = bpf_jiffies64();
-	row->mode = inode->i_mode;
-	row->uid = inode->i_uid.val;
-	row->gid = inode->i_gid.val;
-	row->size = inode->i_size;
+	row->mode = get(inode, i_mode);
+	row->uid = get(inode, i_uid.val);
+	row->gid = get(inode, i_gid.val);
+	row->size = get(inode, i_size);
 	row->flags = flags_of(dentry, inode);
-	row->path = intern_path(address_in(file->f_path.mnt), address_in(file->f_path.dentry),
+	row->path = intern_path(address_in(file, f_path.mnt), address_in(file, f_path.dentry),
 				J_FILE_ACCESS, slot);
 	return 0;
 }
@@ -59,15 +59,16 @@ static __always_inline void *open_table(struct stay *stay, __u32 events)
  */
 static __always_inline __u64 name_of(struct file *file, struct dentry *dentry)
 {
-	struct dentry *parent = dentry->d_parent;
-	__u64 above = parent->d_name.hash ^ parent->d_parent->d_name.hash * 31;
+	struct dentry *parent = get(dentry, d_parent);
+	__u64 above = get(parent, d_name.hash) ^
+		      get(parent, d_parent, d_name.hash) * 31;
 	/* Pointers cannot be reckoned with; the mount's own number can. */
-	struct mount *mount = kernel((void *)file->f_path.mnt -
+	struct mount *mount = kernel((void *)get(file, f_path.mnt) -
 					     bpf_core_field_offset(struct mount, mnt),
 				     mount);
 
-	return mix(mix(dentry->d_name.hash_len, parent->d_inode->i_ino),
-		   above << 32 | (__u32)mount->mnt_id);
+	return mix(mix(get(dentry, d_name.hash_len), get(parent, d_inode, i_ino)),
+		   above << 32 | (__u32)get(mount, mnt_id));
 }
 
 static __always_inline void add(struct file_row *row, __u32 action)
@@ -79,10 +80,10 @@ static __always_inline void add(struct file_row *row, __u32 action)
 int record_file(__u64 address, __u32 action, __u32 also)
 {
 	struct file *file = kernel(address, file);
-	struct inode *inode = file->f_inode;
-	struct dentry *dentry = file->f_path.dentry;
-	struct super_block *sb = inode->i_sb;
-	__u64 magic = sb->s_magic;
+	struct inode *inode = get(file, f_inode);
+	struct dentry *dentry = get(file, f_path.dentry);
+	struct super_block *sb = get(inode, i_sb);
+	__u64 magic = get(sb, s_magic);
 	struct file_key key = {};
 	struct file_row *row;
 	bool created, two;
@@ -94,10 +95,10 @@ int record_file(__u64 address, __u32 action, __u32 also)
 		return 0;
 	if (!begin(&stay, &key))
 		return 0;
-	created = action == FA_OPEN && (file->f_mode & FMODE_CREATED);
+	created = action == FA_OPEN && (get(file, f_mode) & FMODE_CREATED);
 	two = also != action;
-	key.inode = inode->i_ino;
-	key.dev = sb->s_dev;
+	key.inode = get(inode, i_ino);
+	key.dev = get(sb, s_dev);
 	key.name = name_of(file, dentry);
 	rows = open_table(&stay, 1 + created + two);
 	if (!rows)
@@ -128,7 +129,7 @@ int record_file(__u64 address, __u32 action, __u32 also)
  */
 int record_path(__s32 dirfd, __u64 name, __u32 action)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct file_row empty = { .flags = FILE_BY_NAME };
 	struct file_key key = {};
 	struct file_row *row;
@@ -142,20 +143,20 @@ int record_path(__s32 dirfd, __u64 name, __u32 action)
 	bpf_probe_read_user(&first, 1, (void *)name);
 	/* An absolute one begins at the task's own root, which a chroot has moved. */
 	if (first == '/') {
-		base = intern_path(address_in(task->fs->root.mnt),
-				   address_in(task->fs->root.dentry), J_FILE_ACCESS,
+		base = intern_path(address_in(task, fs, root.mnt),
+				   address_in(task, fs, root.dentry), J_FILE_ACCESS,
 				   stay.slot);
 	} else {
 		__u64 mount, dentry;
 
 		if (dirfd == AT_FDCWD) {
-			mount = address_in(task->fs->pwd.mnt);
-			dentry = address_in(task->fs->pwd.dentry);
+			mount = address_in(task, fs, pwd.mnt);
+			dentry = address_in(task, fs, pwd.dentry);
 		} else {
 			struct file *file = kernel(fd_file(task, dirfd), file);
 
-			mount = address_in(file->f_path.mnt);
-			dentry = address_in(file->f_path.dentry);
+			mount = address_in(file, f_path.mnt);
+			dentry = address_in(file, f_path.dentry);
 		}
 		base = intern_path(mount, dentry, J_FILE_ACCESS, stay.slot);
 	}

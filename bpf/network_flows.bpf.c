@@ -56,14 +56,14 @@ static __always_inline struct flow_row *flow_row(struct stay *stay, const struct
 SEC("cgroup/sock_create")
 int sock_create(struct bpf_sock *ctx)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct sock_owner *owner;
 
 	owner = bpf_sk_storage_get(&owners, ctx, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (owner) {
 		task_identity(task, &owner->task);
 		owner->cookie = bpf_get_socket_cookie(ctx);
-		owner->netns = task->nsproxy->net_ns->ns.inum;
+		owner->netns = get(task, nsproxy, net_ns, ns.inum);
 	}
 	return 1;
 }
@@ -71,29 +71,30 @@ int sock_create(struct bpf_sock *ctx)
 /* Host order ports and addresses of an inet socket, with the same layout as from a packet. */
 static __always_inline bool sock_flow(struct sock *sk, struct flow_key *key)
 {
-	__u16 family = sk->__sk_common.skc_family;
-	struct in6_addr *local = &sk->__sk_common.skc_v6_rcv_saddr;
-	struct in6_addr *remote = &sk->__sk_common.skc_v6_daddr;
+	__u16 family = get(sk, __sk_common.skc_family);
+	struct in6_addr local, remote;
 	bool mapped;
 
-	key->protocol = sk->sk_protocol;
-	key->local_port = sk->__sk_common.skc_num;
-	key->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
-	key->netns = sk->__sk_common.skc_net.net->ns.inum;
+	key->protocol = get(sk, sk_protocol);
+	key->local_port = get(sk, __sk_common.skc_num);
+	key->remote_port = bpf_ntohs(get(sk, __sk_common.skc_dport));
+	key->netns = get(sk, __sk_common.skc_net.net, ns.inum);
 	if (family != AF_INET && family != AF_INET6)
 		return false;
-	mapped = family == AF_INET6 && !local->in6_u.u6_addr32[0] &&
-		 !local->in6_u.u6_addr32[1] &&
-		 local->in6_u.u6_addr32[2] == bpf_htonl(0xffff);
+	BPF_CORE_READ_INTO(&local, sk, __sk_common.skc_v6_rcv_saddr);
+	BPF_CORE_READ_INTO(&remote, sk, __sk_common.skc_v6_daddr);
+	mapped = family == AF_INET6 && !local.in6_u.u6_addr32[0] &&
+		 !local.in6_u.u6_addr32[1] &&
+		 local.in6_u.u6_addr32[2] == bpf_htonl(0xffff);
 	if (family == AF_INET || mapped) {
 		key->family = 4;
-		*(__u32 *)key->local = sk->__sk_common.skc_rcv_saddr;
-		*(__u32 *)key->remote = sk->__sk_common.skc_daddr;
+		*(__u32 *)key->local = get(sk, __sk_common.skc_rcv_saddr);
+		*(__u32 *)key->remote = get(sk, __sk_common.skc_daddr);
 		return true;
 	}
 	key->family = 6;
-	bpf_probe_read_kernel(key->local, 16, local);
-	bpf_probe_read_kernel(key->remote, 16, remote);
+	__builtin_memcpy(key->local, &local, 16);
+	__builtin_memcpy(key->remote, &remote, 16);
 	return true;
 }
 
@@ -104,7 +105,7 @@ static __always_inline bool sock_flow(struct sock *sk, struct flow_key *key)
 int record_accept(__u64 address)
 {
 	struct file *file = kernel(address, file);
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct flow_key key = {}, claimed;
 	struct socket *socket;
 	struct task_key owner;
@@ -112,11 +113,11 @@ int record_accept(__u64 address)
 	struct stay stay;
 	void *rows;
 
-	if (!address || (file->f_inode->i_mode & S_IFMT) != S_IFSOCK)
+	if (!address || (get(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
 		return 0;
-	socket = kernel(file->private_data, socket);
+	socket = kernel(get(file, private_data), socket);
 	task_identity(task, &owner);
-	if (owner.tgid == self_tgid || !sock_flow(socket->sk, &key) ||
+	if (owner.tgid == self_tgid || !sock_flow(get(socket, sk), &key) ||
 	    !enter(&stay, J_NETWORK_FLOWS))
 		return 0;
 	rows = bpf_map_lookup_elem(&flow_rows, &stay.slot);

@@ -46,12 +46,12 @@ static __noinline int climb(struct walk *walk, __u64 vfsmount, __u64 leaf)
 	mount = kernel(vfsmount - bpf_core_field_offset(struct mount, mnt), mount);
 #pragma clang loop unroll(disable)
 	for (int step = 0; step < DEPTH_MAX; step++) {
-		if (dentry == vfs->mnt_root) {
-			struct mount *parent = mount->mnt_parent;
+		if (dentry == get(vfs, mnt_root)) {
+			struct mount *parent = get(mount, mnt_parent);
 
 			if (parent == mount)
 				return 0;
-			dentry = mount->mnt_mountpoint;
+			dentry = get(mount, mnt_mountpoint);
 			mount = parent;
 			vfs = kernel((__u64)mount +
 						    bpf_core_field_offset(struct mount, mnt),
@@ -59,7 +59,7 @@ static __noinline int climb(struct walk *walk, __u64 vfsmount, __u64 leaf)
 			continue;
 		}
 		/* A memfd's only name; the root of a detached tree has none worth showing. */
-		if (dentry == dentry->d_parent) {
+		if (dentry == get(dentry, d_parent)) {
 			walk->flags = NODE_DETACHED;
 			if (!walk->depth) {
 				walk->dentry[0] = (__u64)dentry;
@@ -69,7 +69,7 @@ static __noinline int climb(struct walk *walk, __u64 vfsmount, __u64 leaf)
 		}
 		walk->dentry[walk->depth & (DEPTH_MAX - 1)] = (__u64)dentry;
 		walk->depth++;
-		dentry = dentry->d_parent;
+		dentry = get(dentry, d_parent);
 	}
 	walk->flags = NODE_CUT;
 	return 0;
@@ -89,7 +89,7 @@ static __noinline __u64 identify(struct walk *walk)
 			break;
 		depth--;
 		dentry = kernel(walk->dentry[depth & (DEPTH_MAX - 1)], dentry);
-		id = mix(mix(id, dentry->d_name.hash_len), dentry->d_inode->i_ino);
+		id = mix(mix(id, get(dentry, d_name.hash_len)), get(dentry, d_inode, i_ino));
 		walk->id[depth & (DEPTH_MAX - 1)] = id;
 	}
 	return id;
@@ -128,10 +128,10 @@ __weak int put_component(__u64 address, __u64 id, __u64 parent, __u32 flags, __u
 {
 	struct dentry *dentry = kernel(address, dentry);
 	struct path_node node = { .parent = parent, .flags = flags };
-	const void *name = dentry->d_name.name;
+	const void *name = get(dentry, d_name.name);
 	struct node_key key = { .id = id };
 
-	node.length = dentry->d_name.len;
+	node.length = get(dentry, d_name.len);
 	copy_name(&node, name, 0);
 	if (!put_node(&key, &node, at))
 		return 0;

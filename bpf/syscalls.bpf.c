@@ -171,7 +171,7 @@ static __always_inline int opened(struct task_struct *task, __s32 fd, __u64 flag
 /* The rarer acts, apart from the path that every open, read and write takes. */
 static __noinline int rare(struct args *args, __u32 act, __u32 action, __s64 ret)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	__u64 flags = 0;
 
 	switch (act) {
@@ -220,8 +220,8 @@ int BPF_PROG(sys_exit, struct pt_regs *regs, long ret)
 	/* -4095 to -1 is an error; a mapping's address may have any other sign. */
 	if (number >= CALLS || (__u64)ret >= (__u64)-4095)
 		return 0;
-	task = bpf_get_current_task_btf();
-	compat = task->thread_info.status & TS_COMPAT;
+	task = current_task();
+	compat = get(task, thread_info.status) & TS_COMPAT;
 	call = compat ? calls32[number & (CALLS - 1)] : calls64[number & (CALLS - 1)];
 	if (!call)
 		return 0;
@@ -255,8 +255,8 @@ int BPF_PROG(sys_enter, struct pt_regs *regs, long id)
 
 	if (id != 3 && id != 6)
 		return 0;
-	task = bpf_get_current_task_btf();
-	compat = task->thread_info.status & TS_COMPAT;
+	task = current_task();
+	compat = get(task, thread_info.status) & TS_COMPAT;
 	if (id != (compat ? 6 : 3))
 		return 0;
 	return on_fd(task, compat ? (__u32)regs->bx : regs->di, FA_CLOSE);

@@ -7,11 +7,11 @@
 
 static __always_inline void describe_creds(struct exec_row *row, const struct cred *cred)
 {
-	row->uid = cred->uid.val;
-	row->gid = cred->gid.val;
-	row->euid = cred->euid.val;
-	row->egid = cred->egid.val;
-	row->ns_user = cred->user_ns->ns.inum;
+	row->uid = get(cred, uid.val);
+	row->gid = get(cred, gid.val);
+	row->euid = get(cred, euid.val);
+	row->egid = get(cred, egid.val);
+	row->ns_user = get(cred, user_ns, ns.inum);
 	/* An array of two words before Linux 6.3, one long since: the same 8 bytes. */
 	bpf_probe_read_kernel(&row->cap_effective, 8, &cred->cap_effective);
 	bpf_probe_read_kernel(&row->cap_permitted, 8, &cred->cap_permitted);
@@ -21,36 +21,36 @@ static __always_inline void describe_creds(struct exec_row *row, const struct cr
 static __always_inline void describe_namespaces(struct exec_row *row, struct nsproxy *proxy,
 						struct pid *pid)
 {
-	__u32 level = pid->level;
+	__u32 level = get(pid, level);
 	struct upid upid = {};
 
-	row->ns_mnt = proxy->mnt_ns->ns.inum;
-	row->ns_uts = proxy->uts_ns->ns.inum;
-	row->ns_ipc = proxy->ipc_ns->ns.inum;
-	row->ns_net = proxy->net_ns->ns.inum;
-	row->ns_cgroup = proxy->cgroup_ns->ns.inum;
+	row->ns_mnt = get(proxy, mnt_ns, ns.inum);
+	row->ns_uts = get(proxy, uts_ns, ns.inum);
+	row->ns_ipc = get(proxy, ipc_ns, ns.inum);
+	row->ns_net = get(proxy, net_ns, ns.inum);
+	row->ns_cgroup = get(proxy, cgroup_ns, ns.inum);
 	bpf_probe_read_kernel(&upid, sizeof(upid), &pid->numbers[level]);
-	row->ns_pid = kernel(upid.ns, pid_namespace)->ns.inum;
+	row->ns_pid = get(kernel(upid.ns, pid_namespace), ns.inum);
 }
 
-/* What a task is, whatever has just happened to it. The task is trusted: walked directly. */
+/* What a task is, whatever has just happened to it. */
 static __always_inline void describe_task(struct exec_row *row, struct task_struct *task)
 {
-	struct tty_struct *tty = task->signal->tty;
+	struct tty_struct *tty = get(task, signal, tty);
 
-	describe_creds(row, task->cred);
-	describe_namespaces(row, task->nsproxy, task->thread_pid);
-	row->ppid = task->real_parent->tgid;
-	row->cgroup = task->cgroups->dfl_cgrp->kn->id;
+	describe_creds(row, get(task, cred));
+	describe_namespaces(row, get(task, nsproxy), get(task, thread_pid));
+	row->ppid = get(task, real_parent, tgid);
+	row->cgroup = get(task, cgroups, dfl_cgrp, kn, id);
 	bpf_probe_read_kernel_str(row->comm, sizeof(row->comm), task->comm);
 	if (tty)
 		bpf_probe_read_kernel_str(row->tty, sizeof(row->tty), tty->name);
 	row->loginuid = -1;
 	row->sessionid = -1;
 	if (bpf_core_field_exists(task->loginuid))
-		row->loginuid = task->loginuid.val;
+		row->loginuid = get(task, loginuid.val);
 	if (bpf_core_field_exists(task->sessionid))
-		row->sessionid = task->sessionid;
+		row->sessionid = get(task, sessionid);
 }
 
 #endif
