@@ -13,6 +13,24 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 TABLE(file_rows, 2, file_key, file_row);
 
+/* A new row, too large for the stack of a long chain of calls. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct file_row);
+} file_drafts SEC(".maps");
+
+static __always_inline struct file_row *new_draft(void)
+{
+	__u32 zero = 0;
+	struct file_row *draft = bpf_map_lookup_elem(&file_drafts, &zero);
+
+	if (draft)
+		__builtin_memset(draft, 0, sizeof(*draft));
+	return draft;
+}
+
 static __always_inline bool begin(struct stay *stay, struct file_key *key)
 {
 	struct task_struct *task = current_task();
@@ -22,12 +40,15 @@ static __always_inline bool begin(struct stay *stay, struct file_key *key)
 }
 
 /* Everything that only a new row needs: the path walk is the costly part. */
-static __noinline int describe(struct file_row *row, __u64 address, __u32 slot)
+static __noinline struct file_row *describe(__u64 address, __u32 slot)
 {
 	struct file *file = kernel(address, file);
 	struct dentry *dentry = get(file, f_path.dentry);
 	struct inode *inode = get(file, f_inode);
+	struct file_row *row = new_draft();
 
+	if (!row)
+		return NULL;
 	row->first_ns = bpf_ktime_get_boot_ns();
 	row->first_tick = bpf_jiffies64();
 	row->mode = get(inode, i_mode);
@@ -37,7 +58,7 @@ static __noinline int describe(struct file_row *row, __u64 address, __u32 slot)
 	row->flags = flags_of(dentry, inode);
 	row->path = intern_path(address_in(file, f_path.mnt), address_in(file, f_path.dentry),
 				J_FILE_ACCESS, slot);
-	return 0;
+	return row;
 }
 
 /* The table of the epoch, with the events counted: from here on each is in a row or refused. */
@@ -105,10 +126,9 @@ int record_file(__u64 address, __u32 action, __u32 also)
 		return 0;
 	row = bpf_map_lookup_elem(rows, &key);
 	if (!row) {
-		struct file_row empty = {};
+		struct file_row *draft = describe(address, stay.slot);
 
-		describe(&empty, address, stay.slot);
-		row = make(&stay, rows, &key, &empty);
+		row = draft ? make(&stay, rows, &key, draft) : NULL;
 	}
 	if (!row) {
 		count_refused(&stay, 1 + created + two);
@@ -130,15 +150,14 @@ int record_file(__u64 address, __u32 action, __u32 also)
 int record_path(__s32 dirfd, __u64 name, __u32 action)
 {
 	struct task_struct *task = current_task();
-	struct file_row empty = { .flags = FILE_BY_NAME };
+	struct file_row *row, *draft = new_draft();
 	struct file_key key = {};
-	struct file_row *row;
 	__u64 base = NODE_ROOT;
 	struct stay stay;
 	char first = 0;
 	void *rows;
 
-	if (!begin(&stay, &key))
+	if (!draft || !begin(&stay, &key))
 		return 0;
 	bpf_probe_read_user(&first, 1, (void *)name);
 	/* An absolute one begins at the task's own root, which a chroot has moved. */
@@ -160,14 +179,15 @@ int record_path(__s32 dirfd, __u64 name, __u32 action)
 		}
 		base = intern_path(mount, dentry, J_FILE_ACCESS, stay.slot);
 	}
-	empty.first_ns = bpf_ktime_get_boot_ns();
-	empty.first_tick = bpf_jiffies64();
-	empty.path = intern_argument(base, name, J_FILE_ACCESS, stay.slot);
-	key.name = empty.path;
+	draft->flags = FILE_BY_NAME;
+	draft->first_ns = bpf_ktime_get_boot_ns();
+	draft->first_tick = bpf_jiffies64();
+	draft->path = intern_argument(base, name, J_FILE_ACCESS, stay.slot);
+	key.name = draft->path;
 	rows = open_table(&stay, 1);
 	if (!rows)
 		return 0;
-	row = find_or_make(&stay, rows, &key, &empty);
+	row = find_or_make(&stay, rows, &key, draft);
 	if (!row) {
 		count_refused(&stay, 1);
 		return 0;

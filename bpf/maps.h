@@ -9,7 +9,8 @@
 /*
  * A journal's table: one map for each slot (or journal and slot), made by user space in the
  * size that the configuration asks for. The pointers only make the compiler describe the two
- * types whole: what is named in an inner map alone is left out as a forward declaration.
+ * types whole. The inner map has sizes instead of types because Linux 5.15 to 6.1 take a map
+ * with types for another shape than one without (no timer in it is not the same as no types).
  */
 #define TABLE(name, slots, key_type, value_type)                                               \
 	const struct key_type *name##_key __attribute__((unused));                             \
@@ -21,8 +22,8 @@
 		__array(values, struct {                                                       \
 			__uint(type, BPF_MAP_TYPE_HASH);                                       \
 			__uint(max_entries, 1);                                                \
-			__type(key, struct key_type);                                          \
-			__type(value, struct value_type);                                      \
+			__uint(key_size, sizeof(struct key_type));                             \
+			__uint(value_size, sizeof(struct value_type));                         \
 		});                                                                            \
 	} name SEC(".maps")
 
@@ -73,7 +74,7 @@ EXPOSE(enum, file_action);
 EXPOSE(enum, file_flags);
 EXPOSE(enum, exec_event);
 EXPOSE(enum, text_kind);
-EXPOSE(enum, flow_flags);
+EXPOSE(enum, flow_mark);
 
 /* Set before load. Our own acts are not facts: reading the maps would feed them. */
 const volatile __u32 self_tgid __weak = 0;

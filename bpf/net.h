@@ -27,7 +27,18 @@ struct packet {
 	__u8 pad[3];
 };
 
-/* Entities of the network call one another's facts through these. */
-extern int record_dns(struct __sk_buff *skb, struct packet *packet);
+/*
+ * What one entity hands to another's function: those take the context and numbers, no pointers
+ * (Linux 5.12). Packets come in with softirqs off: one at a time on a CPU.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct packet);
+} packets SEC(".maps") __weak;
+
+/* Entities of the network call one another's facts through these; the packet is in `packets`. */
+extern int record_dns(struct __sk_buff *skb);
 
 #endif

@@ -35,10 +35,10 @@ struct {
 } claims SEC(".maps");
 
 static __always_inline struct flow_row *flow_row(struct stay *stay, const struct flow_key *key,
-						 __u64 flags)
+						 bool first_in)
 {
 	void *rows = bpf_map_lookup_elem(&flow_rows, &stay->slot);
-	struct flow_row empty = { .flags = flags };
+	struct flow_row empty = { .marks[FLOW_FIRST_IN] = first_in };
 	struct flow_row *row;
 
 	count_events(stay, 1);
@@ -129,10 +129,10 @@ int record_accept(__u64 address)
 		bpf_map_update_elem(&claims, &claimed, &owner, BPF_ANY);
 		__sync_fetch_and_add(&claims_made, 1);
 	}
-	row = flow_row(&stay, &key, 0);
+	row = flow_row(&stay, &key, false);
 	if (!row)
 		return 0;
-	__sync_fetch_and_or(&row->flags, FLOW_ACCEPTED);
+	row->marks[FLOW_ACCEPTED] = 1;
 	__sync_fetch_and_add(&row->accepts, 1);
 	row->last_tick = bpf_jiffies64();
 	return 0;
@@ -251,35 +251,38 @@ static __always_inline void claim(struct sock_owner *owner, struct flow_key *flo
 	bpf_map_delete_elem(&claims, flow);
 }
 
-static __always_inline __u64 tcp_marks(__u8 flags, bool out)
+static __always_inline void mark_tcp(struct flow_row *row, __u8 flags, bool out)
 {
-	__u64 marks = 0;
-
 	if ((flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
-		marks |= out ? FLOW_SYN_OUT : FLOW_SYN_IN;
+		row->marks[out ? FLOW_SYN_OUT : FLOW_SYN_IN] = 1;
 	if ((flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
-		marks |= out ? FLOW_SYNACK_OUT : FLOW_SYNACK_IN;
-	if (flags & (TCP_FIN | TCP_RST))
-		marks |= out ? FLOW_END_OUT : FLOW_END_IN;
-	return marks;
+		row->marks[out ? FLOW_SYNACK_OUT : FLOW_SYNACK_IN] = 1;
+	if (!(flags & (TCP_FIN | TCP_RST)))
+		return;
+	if (!row->marks[out ? FLOW_END_IN : FLOW_END_OUT])
+		row->marks[out ? FLOW_END_OUT_FIRST : FLOW_END_IN_FIRST] = 1;
+	row->marks[out ? FLOW_END_OUT : FLOW_END_IN] = 1;
 }
 
 static __always_inline void add(struct flow_row *row, struct __sk_buff *skb,
 				struct packet *packet, bool out)
 {
-	__u64 marks = 0;
-
 	if (packet->flow.protocol == IPPROTO_TCP)
-		marks = tcp_marks(packet->tcp_flags, out);
-	if ((marks & FLOW_END_OUT) && !(row->flags & FLOW_END_IN))
-		marks |= FLOW_END_OUT_FIRST;
-	if ((marks & FLOW_END_IN) && !(row->flags & FLOW_END_OUT))
-		marks |= FLOW_END_IN_FIRST;
-	if (marks & ~row->flags)
-		__sync_fetch_and_or(&row->flags, marks);
+		mark_tcp(row, packet->tcp_flags, out);
 	__sync_fetch_and_add(out ? &row->packets_out : &row->packets_in, 1);
 	__sync_fetch_and_add(out ? &row->bytes_out : &row->bytes_in, skb->len);
 	row->last_tick = bpf_jiffies64();
+}
+
+static __always_inline void hand_on_dns(struct __sk_buff *skb, struct packet *packet)
+{
+	__u32 zero = 0;
+	struct packet *handed = bpf_map_lookup_elem(&packets, &zero);
+
+	if (!handed)
+		return;
+	*handed = *packet;
+	record_dns(skb);
 }
 
 static __always_inline int on_packet(struct __sk_buff *skb, bool out)
@@ -307,11 +310,11 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool out)
 		claim(owner, &packet.flow);
 	packet.flow.netns = owner->netns;
 	packet.flow.task = owner->task;
-	row = flow_row(&stay, &packet.flow, out ? 0 : FLOW_FIRST_IN);
+	row = flow_row(&stay, &packet.flow, !out);
 	if (row)
 		add(row, skb, &packet, out);
 	if (!out && packet.flow.remote_port == DNS_PORT && packet.length)
-		record_dns(skb, &packet);
+		hand_on_dns(skb, &packet);
 	return 1;
 }
 

@@ -18,8 +18,14 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* Path components of an epoch, by journal * 2 + slot. User space makes the inner maps. */
 TABLE(nodes, J_COUNT * 2, node_key, path_node);
 
-/* The walk's memory: too large for the stack. Tracepoint programs are not preempted. */
+/*
+ * The walk's memory: too large for the stack. Tracepoint programs are not preempted. What is
+ * put into the table is here as well: global functions take numbers only before Linux 5.12, and
+ * a key in memory that a function was handed is refused up to 6.1.
+ */
 struct walk {
+	struct node_key key;
+	struct path_node node;
 	__u64 dentry[DEPTH_MAX]; /* from the leaf up */
 	__u64 id[DEPTH_MAX];
 	/* Here and not in registers: a depth that the verifier does not know costs it one pass. */
@@ -111,37 +117,60 @@ static __always_inline void copy_name(struct path_node *node, const void *name, 
  * often: what is called in a loop of 256 steps must be one of these.
  */
 
-/* True when it was not there. */
-__weak int put_node(const struct node_key *key, const struct path_node *node, __u32 at)
+static __always_inline struct walk *this_walk(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&walks, &zero);
+}
+
+/* Puts the walk's node under the walk's key; true when it was not there. */
+__weak int put_node(__u32 at)
 {
 	void *table = bpf_map_lookup_elem(&nodes, &at);
-	struct stay stay = { .journal = at / 2, .at = at };
+	struct stay stay = { .journal = at / 2, .slot = at & 1, .at = at };
+	struct walk *walk = this_walk();
 
 	stay.ledger = bpf_map_lookup_elem(&ledgers, &at);
-	if (!table || !stay.ledger || !key || !node)
+	if (!table || !stay.ledger || !walk)
 		return 0;
-	return put_text(&stay, table, key, node);
+	return put_text(&stay, table, &walk->key, &walk->node);
+}
+
+static __always_inline void start_node(struct walk *walk, __u64 id, __u64 parent, __u32 flags)
+{
+	struct path_node *node = &walk->node;
+
+	walk->key.id = id;
+	walk->key.chunk = 0;
+	__builtin_memset(node, 0, sizeof(*node));
+	node->parent = parent;
+	node->flags = flags;
 }
 
 /* Puts one component; false when it was there, and so are its ancestors. */
 __weak int put_component(__u64 address, __u64 id, __u64 parent, __u32 flags, __u32 at)
 {
 	struct dentry *dentry = kernel(address, dentry);
-	struct path_node node = { .parent = parent, .flags = flags };
 	const void *name = get(dentry, d_name.name);
-	struct node_key key = { .id = id };
+	struct walk *walk = this_walk();
+	struct path_node *node;
 
-	node.length = get(dentry, d_name.len);
-	copy_name(&node, name, 0);
-	if (!put_node(&key, &node, at))
+	if (!walk)
+		return 0;
+	node = &walk->node;
+	start_node(walk, id, parent, flags);
+	node->length = get(dentry, d_name.len);
+	copy_name(node, name, 0);
+	if (!put_node(at))
 		return 0;
 #pragma clang loop unroll(disable)
 	for (__u32 chunk = 1; chunk < NAME_CHUNKS; chunk++) {
-		if (chunk * NODE_NAME >= node.length)
+		if (chunk * NODE_NAME >= node->length)
 			break;
-		key.chunk = chunk;
-		copy_name(&node, name, chunk * NODE_NAME);
-		put_node(&key, &node, at);
+		walk->key.chunk = chunk;
+		copy_name(node, name, chunk * NODE_NAME);
+		put_node(at);
 	}
 	return 1;
 }
@@ -152,8 +181,8 @@ __weak int put_component(__u64 address, __u64 id, __u64 parent, __u32 flags, __u
  */
 __u64 intern_path(__u64 vfsmount, __u64 dentry, __u32 journal, __u32 slot)
 {
-	__u32 zero = 0, at = journal * 2 + slot;
-	struct walk *walk = bpf_map_lookup_elem(&walks, &zero);
+	__u32 at = journal * 2 + slot;
+	struct walk *walk = this_walk();
 	__u64 id, parent;
 
 	if (!walk || !dentry || !vfsmount)
@@ -186,21 +215,26 @@ __u64 intern_path(__u64 vfsmount, __u64 dentry, __u32 journal, __u32 slot)
  */
 __u64 intern_argument(__u64 parent, __u64 user_name, __u32 journal, __u32 slot)
 {
-	struct path_node node = { .parent = parent, .flags = NODE_ARGUMENT };
 	const char *name = (const char *)user_name;
-	__u64 *words = (__u64 *)node.name;
 	__u64 id = mix(parent, 0x6e616d65);
 	__u32 at = journal * 2 + slot;
-	struct node_key key = {};
+	struct walk *walk = this_walk();
+	struct path_node *node;
 	__u32 length = 0;
+	__u64 *words;
 
+	if (!walk)
+		return 0;
+	node = &walk->node;
+	words = (__u64 *)node->name;
+	start_node(walk, 0, parent, NODE_ARGUMENT);
 	/* Twice over the string: its content is its identity, and chunks are keyed by it. */
 #pragma clang loop unroll(disable)
 	for (int chunk = 0; chunk < ARGUMENT_CHUNKS; chunk++) {
 		long got;
 
-		__builtin_memset(node.name, 0, NODE_NAME);
-		got = bpf_probe_read_user_str(node.name, NODE_NAME, name + length);
+		__builtin_memset(node->name, 0, NODE_NAME);
+		got = bpf_probe_read_user_str(node->name, NODE_NAME, name + length);
 		if (got <= 0)
 			return 0;
 #pragma clang loop unroll(full)
@@ -210,18 +244,18 @@ __u64 intern_argument(__u64 parent, __u64 user_name, __u32 journal, __u32 slot)
 		if (got < NODE_NAME)
 			break;
 	}
-	node.length = length;
-	key.id = id;
+	node->length = length;
+	walk->key.id = id;
 #pragma clang loop unroll(disable)
 	for (__u32 chunk = 0; chunk < ARGUMENT_CHUNKS; chunk++) {
 		__u32 from = chunk * (NODE_NAME - 1);
 
 		if (from >= length && chunk)
 			break;
-		key.chunk = chunk;
-		__builtin_memset(node.name, 0, NODE_NAME);
-		bpf_probe_read_user_str(node.name, NODE_NAME, name + from);
-		if (!put_node(&key, &node, at) && !chunk)
+		walk->key.chunk = chunk;
+		__builtin_memset(node->name, 0, NODE_NAME);
+		bpf_probe_read_user_str(node->name, NODE_NAME, name + from);
+		if (!put_node(at) && !chunk)
 			break;
 	}
 	return id;

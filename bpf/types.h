@@ -226,17 +226,21 @@ struct flow_key {
 };
 SIZE_IS(flow_key, 64);
 
-enum flow_flags {
-	FLOW_FIRST_IN = 1, /* the first packet of this epoch came in */
-	FLOW_SYN_OUT = 2, /* a handshake began here */
-	FLOW_SYN_IN = 4,
-	FLOW_SYNACK_OUT = 8,
-	FLOW_SYNACK_IN = 16,
-	FLOW_END_OUT = 32, /* FIN or RST sent */
-	FLOW_END_IN = 64,
-	FLOW_ACCEPTED = 128,
-	FLOW_END_OUT_FIRST = 256, /* and no end had come in */
-	FLOW_END_IN_FIRST = 512,
+/*
+ * What has been seen of a flow: each a byte of its own, that is only ever set. Two CPUs may set
+ * two of them at once, and an atomic OR is there only from Linux 5.12 on (and costs more).
+ */
+enum flow_mark {
+	FLOW_FIRST_IN, /* the first packet of this epoch came in */
+	FLOW_SYN_OUT, /* a handshake began here */
+	FLOW_SYN_IN,
+	FLOW_SYNACK_OUT,
+	FLOW_SYNACK_IN,
+	FLOW_END_OUT, /* FIN or RST sent */
+	FLOW_END_IN,
+	FLOW_ACCEPTED,
+	FLOW_END_OUT_FIRST, /* and no end had come in */
+	FLOW_END_IN_FIRST,
 };
 
 struct flow_row {
@@ -248,9 +252,9 @@ struct flow_row {
 	__u64 bytes_in;
 	__u64 bytes_out;
 	__u64 accepts; /* counted as events beside the packets */
-	__u64 flags;
+	__u8 marks[16]; /* by enum flow_mark */
 };
-SIZE_IS(flow_row, 72);
+SIZE_IS(flow_row, 80);
 
 /* Who a socket belongs to: set at its creation, handed on by accept. */
 struct sock_owner {

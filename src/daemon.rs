@@ -23,7 +23,7 @@ use crate::dispatch::Dispatch;
 use crate::doorbell::Doorbell;
 use crate::event::{Actions, Mechanism};
 use crate::journal::Journal;
-use crate::kernel::hooks::{self, Attached};
+use crate::kernel::hooks::{self, Attached, Fact};
 use crate::kernel::load::{Kernel, handle};
 use crate::kernel::{host, prime};
 use crate::plugins::driver::{Command, Running, Surroundings};
@@ -215,12 +215,19 @@ fn wanted_actions(config: &Config, rules: &Ruleset) -> Actions {
     Actions(rules.wanted_actions().0 | close)
 }
 
-/// Attaches what is wanted now, detaches what is not; at start and at each reload.
-fn attach(wires: &mut Wires) -> Result<()> {
+/// Attaches what is wanted now, detaches what is not; at start and at each reload. What is
+/// wanted and not to be had on this kernel is said.
+fn attach(wires: &mut Wires) -> Result<Vec<Fact>> {
     let actions = wanted_actions(&wires.config, &wires.rules);
-    let names = hooks::programs(&wires.config.plugins(), actions);
     let kernel = wires.kernel.as_ref().context("the kernel side is not loaded")?;
-    wires.attached.attach(kernel, &names, wires.cgroup.as_deref())
+    let plugins = wires.config.plugins();
+    let names = hooks::programs(&plugins, actions, &kernel.refused);
+    wires.attached.attach(kernel, &names, wires.cgroup.as_deref())?;
+    let facts = hooks::facts(&plugins, actions, &kernel.refused);
+    for (fact, off) in facts.iter().filter_map(|fact| Some((fact.fact, fact.off.as_ref()?))) {
+        log::warn!("{fact}: off, {off}");
+    }
+    Ok(facts)
 }
 
 impl Component for Hooking {
@@ -241,16 +248,17 @@ impl Component for Hooking {
     fn start(&mut self) -> Result<()> {
         let mut wires = self.wires.borrow_mut();
         let wires = &mut *wires;
-        attach(wires)?;
+        let facts = attach(wires)?;
         let kernel = wires.kernel.as_ref().context("the kernel side is not loaded")?;
         let primed = prime::processes(kernel, &wires.world)?;
-        if wires.cgroup.is_some() {
+        let primes = facts.iter().any(|fact| fact.programs.contains(&"prime_sockets"));
+        if wires.cgroup.is_some() && primes {
             prime::sockets(kernel)?;
         }
         let took = wires.began.elapsed();
-        let facts = wires.attached.describe();
+        let on = facts.iter().filter(|fact| fact.off.is_none());
         let names: Vec<String> =
-            facts.iter().map(|(fact, on, _)| format!("{fact} ({})", on.join(", "))).collect();
+            on.map(|fact| format!("{} ({})", fact.fact, fact.programs.join(", "))).collect();
         log::info!("watching {} on Linux {}", names.join("; "), host::release());
         log::info!(
             "{} recipes, {primed} processes known, ready after {} ms",

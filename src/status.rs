@@ -7,6 +7,7 @@ use crossbeam_channel::{Sender, bounded};
 use serde_json::{Map, Value, json};
 
 use crate::dispatch::Counters;
+use crate::kernel::hooks::Fact;
 use crate::kernel::programs;
 use crate::plugins::driver::Command;
 use crate::state::World;
@@ -15,10 +16,10 @@ use crate::stats::JournalStats;
 /// How long a plugin may take to answer a question: one epoch of a full table, and some.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Facts with their attached programs, and what this tier does not tell.
+/// Facts with their programs, and what is not told.
 #[derive(Clone, Debug, Default)]
 pub struct Hooked {
-    pub facts: Vec<(&'static str, Vec<&'static str>, &'static str)>,
+    pub facts: Vec<Fact>,
     /// From the start of the daemon to watching, in milliseconds.
     pub start_ms: u64,
 }
@@ -51,7 +52,13 @@ impl Status {
             .hooked
             .facts
             .iter()
-            .map(|(fact, programs, lost)| json!({ "fact": fact, "tier": "tracepoint", "programs": programs, "lost": lost }))
+            .map(|fact| {
+                let tier = if fact.off.is_none() { "tracepoint" } else { "off" };
+                json!({
+                    "fact": fact.fact, "tier": tier, "programs": fact.programs,
+                    "lost": fact.lost, "off": fact.off,
+                })
+            })
             .collect();
         let printers: Vec<Value> = self
             .printers
@@ -108,12 +115,8 @@ pub fn text(status: &Value) -> String {
     for hook in list("hooks") {
         let programs: Vec<&str> =
             hook["programs"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        out += &format!(
-            "{:<12} {:<11} {}\n",
-            word(&hook, "fact"),
-            word(&hook, "tier"),
-            programs.join(", ")
-        );
+        let why = hook["off"].as_str().map_or_else(|| programs.join(", "), str::to_owned);
+        out += &format!("{:<32} {:<11} {why}\n", word(&hook, "fact"), word(&hook, "tier"));
     }
     out += &format!(
         "\n{:<14} {:>7} {:>10} {:>12} {:>12} {:>8} {:>6} {:>9} {:>9} balanced\n",

@@ -14,6 +14,7 @@ use libbpf_rs::Link;
 use libbpf_rs::skel::Skel;
 
 use super::load::Kernel;
+use super::refusal::Refusal;
 use crate::event::{Actions, Mechanism};
 
 /// When a hook is worth its cost.
@@ -23,6 +24,8 @@ pub enum Need {
     Always,
     /// Only if a recipe asks for this file action.
     Action(u32),
+    /// Run once at start (an iterator), not attached.
+    Once,
 }
 
 /// One fact and the programs that record it.
@@ -37,6 +40,9 @@ pub struct Hook {
     pub need: Need,
     /// What the tracepoint tier does not tell.
     pub lost: &'static str,
+    /// For who runs a kernel that refuses these programs: what it lacks, what is not told, and
+    /// what can be done.
+    pub lacks: &'static str,
 }
 
 use Mechanism::{FileAccess, NetworkFlows, NetworkPeers};
@@ -53,6 +59,16 @@ pub const HOOKS: &[Hook] = &[
         tracepoint: &["sched_process_fork", "sched_process_exec", "sched_process_exit"],
         need: Need::Always,
         lost: "",
+        lacks: "",
+    },
+    Hook {
+        fact: "processes that were there before",
+        mechanisms: &Mechanism::ALL,
+        object: &[],
+        tracepoint: &["prime_tasks"],
+        need: Need::Once,
+        lost: "",
+        lacks: "",
     },
     Hook {
         fact: "files",
@@ -62,6 +78,8 @@ pub const HOOKS: &[Hook] = &[
         need: Need::Always,
         lost: "rename, link, unlink and truncate by path are known by the name that was passed; \
                io_uring requests are not seen",
+        lacks: "the system calls' tracepoints (CONFIG_FTRACE_SYSCALLS=y) must be built into the \
+                kernel: without them neither files nor who accepts connections are told",
     },
     Hook {
         fact: "closes",
@@ -70,6 +88,8 @@ pub const HOOKS: &[Hook] = &[
         tracepoint: &["sys_enter"],
         need: Need::Action(CLOSE),
         lost: "closes by exit, exec, dup2 and close_range",
+        lacks: "the system calls' tracepoints (CONFIG_FTRACE_SYSCALLS=y) must be built into the \
+                kernel: `close` in recipes never comes true without them",
     },
     Hook {
         fact: "flows",
@@ -78,26 +98,82 @@ pub const HOOKS: &[Hook] = &[
         tracepoint: &["sock_create", "ingress", "egress"],
         need: Need::Always,
         lost: "attempts that send no packet",
+        lacks: "programs of control groups (CONFIG_CGROUP_BPF=y) must be built into the kernel: \
+                without them neither flows nor names of peers are told",
+    },
+    Hook {
+        fact: "sockets that were open before",
+        mechanisms: &[NetworkFlows, NetworkPeers],
+        object: &[],
+        tracepoint: &["prime_sockets"],
+        need: Need::Once,
+        lost: "",
+        lacks: "Linux 5.11 (bpf_sock_from_file) or newer is needed: packets of connections that \
+                are older than raqib are counted as `unowned` until whoever holds them restarts",
     },
 ];
+
+/// What every other fact is told with.
+const ESSENTIAL: [&str; 2] = ["processes", "processes that were there before"];
+
+/// Whether nothing could be told without this program.
+pub fn essential(program: &str) -> bool {
+    HOOKS.iter().any(|hook| ESSENTIAL.contains(&hook.fact) && hook.tracepoint.contains(&program))
+}
+
+/// A fact as it stands: for people and for status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    pub fact: &'static str,
+    /// Its programs that record, or have run.
+    pub programs: Vec<&'static str>,
+    /// What this tier does not tell.
+    pub lost: &'static str,
+    /// Why it is off although it is wanted, and what can be done.
+    pub off: Option<String>,
+}
 
 impl Hook {
     fn wanted(&self, mechanisms: &[Mechanism], actions: Actions) -> bool {
         let on = self.mechanisms.iter().any(|mechanism| mechanisms.contains(mechanism));
         on && match self.need {
-            Need::Always => true,
+            Need::Always | Need::Once => true,
             Need::Action(bit) => actions.has(bit),
         }
     }
+
+    /// Half of a fact's programs would tell half-truths: one that is refused turns it off.
+    fn off(&self, refused: &[Refusal]) -> Option<String> {
+        let mine = |refusal: &&Refusal| self.tracepoint.contains(&refusal.program.as_str());
+        refused.iter().find(mine).map(|refusal| format!("{refusal}: {}", self.lacks))
+    }
 }
 
-/// Programs to attach for these mechanisms and the file actions that recipes ask for.
-pub fn programs(mechanisms: &[Mechanism], actions: Actions) -> Vec<&'static str> {
+/// Programs to attach for these mechanisms and the file actions that recipes ask for, on a kernel
+/// that refuses some.
+pub fn programs(
+    mechanisms: &[Mechanism],
+    actions: Actions,
+    refused: &[Refusal],
+) -> Vec<&'static str> {
     HOOKS
         .iter()
-        .filter(|hook| hook.wanted(mechanisms, actions))
+        .filter(|hook| hook.need != Need::Once && hook.wanted(mechanisms, actions))
+        .filter(|hook| hook.off(refused).is_none())
         .flat_map(|hook| hook.tracepoint)
         .copied()
+        .collect()
+}
+
+/// The facts that are wanted, on or off.
+pub fn facts(mechanisms: &[Mechanism], actions: Actions, refused: &[Refusal]) -> Vec<Fact> {
+    let wanted = HOOKS.iter().filter(|hook| hook.wanted(mechanisms, actions));
+    wanted
+        .map(|hook| {
+            let off = hook.off(refused);
+            let programs = if off.is_none() { hook.tracepoint.to_vec() } else { Vec::new() };
+            Fact { fact: hook.fact, programs, lost: hook.lost, off }
+        })
         .collect()
 }
 
@@ -135,22 +211,6 @@ impl Attached {
         }
         Ok(())
     }
-
-    pub fn has(&self, name: &str) -> bool {
-        self.links.iter().any(|(attached, _)| *attached == name)
-    }
-
-    /// For people and for status: fact, its attached programs, what this tier does not tell.
-    pub fn describe(&self) -> Vec<(&'static str, Vec<&'static str>, &'static str)> {
-        HOOKS
-            .iter()
-            .map(|hook| {
-                let on = hook.tracepoint.iter().copied().filter(|name| self.has(name)).collect();
-                (hook.fact, on, hook.lost)
-            })
-            .filter(|(_, on, _): &(_, Vec<_>, _)| !on.is_empty())
-            .collect()
-    }
 }
 
 #[cfg(test)]
@@ -159,14 +219,36 @@ mod tests {
 
     #[test]
     fn closes_cost_nothing_unless_asked_for() {
-        let quiet = programs(&Mechanism::ALL, Actions(0));
+        let quiet = programs(&Mechanism::ALL, Actions(0), &[]);
         assert!(quiet.contains(&"sys_exit") && !quiet.contains(&"sys_enter"));
-        assert!(programs(&Mechanism::ALL, Actions(1 << CLOSE)).contains(&"sys_enter"));
+        assert!(programs(&Mechanism::ALL, Actions(1 << CLOSE), &[]).contains(&"sys_enter"));
     }
 
     #[test]
     fn a_mechanism_that_is_off_attaches_nothing_of_its_own() {
-        let some = programs(&[Mechanism::Execution, Mechanism::EnvVars], Actions(0));
+        let some = programs(&[Mechanism::Execution, Mechanism::EnvVars], Actions(0), &[]);
         assert_eq!(some, ["sched_process_fork", "sched_process_exec", "sched_process_exit"]);
+    }
+
+    #[test]
+    fn a_refused_program_turns_its_fact_off_and_no_other() {
+        let refused =
+            [Refusal { program: "ingress".to_owned(), reason: "unknown helper".to_owned() }];
+        let some = programs(&Mechanism::ALL, Actions(0), &refused);
+        assert!(!some.contains(&"egress") && some.contains(&"sys_exit"), "{some:?}");
+        let facts = facts(&Mechanism::ALL, Actions(0), &refused);
+        let off: Vec<&Fact> = facts.iter().filter(|fact| fact.off.is_some()).collect();
+        assert_eq!(off.len(), 1);
+        assert_eq!((off[0].fact, off[0].programs.len()), ("flows", 0));
+        let reason = off[0].off.as_deref().unwrap_or_default();
+        assert!(reason.contains("unknown helper") && reason.contains("CONFIG_CGROUP_BPF"));
+    }
+
+    #[test]
+    fn each_fact_that_can_be_off_says_what_to_do() {
+        for hook in HOOKS {
+            let mandatory = hook.tracepoint.iter().all(|program| essential(program));
+            assert_eq!(hook.lacks.is_empty(), mandatory, "{}", hook.fact);
+        }
     }
 }

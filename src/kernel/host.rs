@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+/// What every kernel must have. Known by trying: this is said when trying has failed.
+pub const MINIMUM: &str = "this kernel cannot be watched: Linux 5.10 or newer is needed, with \
+     CONFIG_BPF_SYSCALL, CONFIG_BPF_EVENTS, CONFIG_FTRACE_SYSCALLS and CONFIG_DEBUG_INFO_BTF";
+
 /// Refuses to start where nothing could be watched.
 pub fn check() -> Result<()> {
     // SAFETY: geteuid has no preconditions.
@@ -13,8 +17,9 @@ pub fn check() -> Result<()> {
     }
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         bail!(
-            "this kernel has no BTF (/sys/kernel/btf/vmlinux): use a kernel built with \
-             CONFIG_DEBUG_INFO_BTF=y, as those of current distributions are"
+            "Linux {} has no BTF (/sys/kernel/btf/vmlinux): use 5.10 or newer, built with \
+             CONFIG_DEBUG_INFO_BTF=y, as those of current distributions are",
+            release()
         );
     }
     Ok(())

@@ -2,43 +2,48 @@
 
 use std::mem::MaybeUninit;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
 use libbpf_rs::{Map, MapHandle, OpenObject};
 
-use super::{RaqibSkel, RaqibSkelBuilder};
+use super::refusal::{self, Refusal};
+use super::{RaqibSkel, RaqibSkelBuilder, hooks, host};
 use crate::journal::StoreMaps;
 
 /// The loaded object: programs that are not attached yet, maps that are empty.
 pub struct Kernel {
     pub skel: RaqibSkel<'static>,
+    /// Programs that this kernel does not take; what they record is off.
+    pub refused: Vec<Refusal>,
 }
 
 impl Kernel {
     /// Loads every program: one that is not attached costs nothing, and a reload may want it.
     ///
+    /// A kernel is asked what it can do by letting it try. What it refuses is left out at the
+    /// next attempt, so one that has everything is asked once.
+    ///
     /// # Errors
-    /// What the verifier or the kernel refused; libbpf's own words are in the debug log.
+    /// When the kernel refuses what nothing else can be told without, or the maps; libbpf's own
+    /// words are in the debug log.
     pub fn load() -> Result<Self> {
-        libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, |level, text| {
-            match level {
-                libbpf_rs::PrintLevel::Warn => log::debug!("libbpf: {}", text.trim_end()),
-                _ => log::trace!("libbpf: {}", text.trim_end()),
+        refusal::listen();
+        let mut refused: Vec<Refusal> = Vec::new();
+        loop {
+            let error = match attempt(&refused) {
+                Ok(skel) => return Ok(Self { skel, refused }),
+                Err(error) => error,
             };
-        })));
-        // The skeleton borrows its object for as long as it lives, which is as long as we do.
-        let object: &'static mut MaybeUninit<OpenObject> =
-            Box::leak(Box::new(MaybeUninit::uninit()));
-        let mut open =
-            RaqibSkelBuilder::default().open(object).context("cannot open the BPF object")?;
-        if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
-            rodata.self_tgid = std::process::id();
+            match refusal::heard() {
+                Some(refusal) if hooks::essential(&refusal.program) => {
+                    return Err(
+                        anyhow!("{refusal}, nothing can be told without it").context(host::MINIMUM)
+                    );
+                }
+                Some(refusal) if !refused.contains(&refusal) => refused.push(refusal),
+                _ => return Err(error.context(host::MINIMUM)),
+            }
         }
-        let skel = open.load().context(
-            "the kernel refuses the BPF programs: run with --log-level debug for its reasons \
-             (Linux 6.2 or newer is needed where fentry is not available)",
-        )?;
-        Ok(Self { skel })
     }
 
     /// The maps of the epoch store, with `outer` as the journal's own.
@@ -52,6 +57,22 @@ impl Kernel {
             outer: outer.handle()?,
         })
     }
+}
+
+fn attempt(refused: &[Refusal]) -> Result<RaqibSkel<'static>> {
+    // The skeleton borrows its object for as long as it lives, which is as long as we do.
+    let object: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
+    let mut open =
+        RaqibSkelBuilder::default().open(object).context("cannot open the BPF object")?;
+    if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+        rodata.self_tgid = std::process::id();
+    }
+    for mut program in open.open_object_mut().progs_mut() {
+        if refused.iter().any(|refusal| program.name() == refusal.program.as_str()) {
+            program.set_autoload(false);
+        }
+    }
+    open.load().context("the BPF programs cannot be loaded: --log-level debug tells why")
 }
 
 /// A map of the skeleton, of which a thread can hold a handle of its own.

@@ -6,6 +6,7 @@ pub mod host;
 pub mod load;
 pub mod prime;
 pub mod programs;
+pub mod refusal;
 
 /// Generated from `bpf/` by `build.rs`: programs, maps, and the types of `bpf/types.h`.
 #[allow(

@@ -12,7 +12,7 @@ use crate::event::{Actions, Body, Event, Flow, Mechanism, TaskKey};
 use crate::journal::{Read, Sealed, Table};
 use crate::kernel::clock::Clock;
 use crate::kernel::load::{Kernel, handle};
-use crate::kernel::types::{flow_flags, flow_key, flow_row, journal_id};
+use crate::kernel::types::{flow_key, flow_mark, flow_row, journal_id};
 use crate::state::World;
 use crate::state::recent::Recent;
 
@@ -189,10 +189,10 @@ const TERMINATED: u32 = 9;
 /// told once, by the first end. A handshake after the end begins another conversation on the
 /// same ports. The other bits are this epoch's.
 fn actions(flow: &Flow, row: &flow_row, known: &mut u32) -> Actions {
-    let marked = |flag: flow_flags| row.flags & u64::from(flag.0) != 0;
-    let handshake_in = marked(flow_flags::FLOW_SYN_IN) || marked(flow_flags::FLOW_SYNACK_OUT);
-    let handshake_out = marked(flow_flags::FLOW_SYN_OUT) || marked(flow_flags::FLOW_SYNACK_IN);
-    let again = marked(flow_flags::FLOW_SYN_IN) || marked(flow_flags::FLOW_SYN_OUT);
+    let marked = |mark: flow_mark| row.marks[mark.0 as usize] != 0;
+    let handshake_in = marked(flow_mark::FLOW_SYN_IN) || marked(flow_mark::FLOW_SYNACK_OUT);
+    let handshake_out = marked(flow_mark::FLOW_SYN_OUT) || marked(flow_mark::FLOW_SYNACK_IN);
+    let again = marked(flow_mark::FLOW_SYN_IN) || marked(flow_mark::FLOW_SYN_OUT);
     if again && Actions(*known).has(ENDED) {
         *known = 0;
     }
@@ -203,22 +203,22 @@ fn actions(flow: &Flow, row: &flow_row, known: &mut u32) -> Actions {
     set(CREATED, fresh);
     set(INGRESS, flow.packets_in > 0);
     set(EGRESS, flow.packets_out > 0);
-    if handshake_in || handshake_out || marked(flow_flags::FLOW_ACCEPTED) {
-        set(INCOMING, handshake_in || marked(flow_flags::FLOW_ACCEPTED));
+    if handshake_in || handshake_out || marked(flow_mark::FLOW_ACCEPTED) {
+        set(INCOMING, handshake_in || marked(flow_mark::FLOW_ACCEPTED));
         set(OUTGOING, handshake_out);
     } else if fresh {
-        let first_in = marked(flow_flags::FLOW_FIRST_IN);
+        let first_in = marked(flow_mark::FLOW_FIRST_IN);
         set(INCOMING, first_in);
         set(OUTGOING, !first_in);
     }
-    let ends = marked(flow_flags::FLOW_END_OUT) || marked(flow_flags::FLOW_END_IN);
+    let ends = marked(flow_mark::FLOW_END_OUT) || marked(flow_mark::FLOW_END_IN);
     let ended = ends || before.has(ENDED);
     set(STARTED, fresh || handshake_in || handshake_out);
     set(ENDED, ended);
     set(ONGOING, !ended);
     if !before.has(ENDED) {
-        set(TERMINATOR, marked(flow_flags::FLOW_END_OUT_FIRST));
-        set(TERMINATED, marked(flow_flags::FLOW_END_IN_FIRST));
+        set(TERMINATOR, marked(flow_mark::FLOW_END_OUT_FIRST));
+        set(TERMINATED, marked(flow_mark::FLOW_END_IN_FIRST));
     }
     let began = (1 << INCOMING) | (1 << OUTGOING);
     if bits & began == 0 {
@@ -232,9 +232,12 @@ fn actions(flow: &Flow, row: &flow_row, known: &mut u32) -> Actions {
 mod tests {
     use super::*;
 
-    fn row(flags: &[flow_flags], packets_in: u64, packets_out: u64) -> flow_row {
-        let flags = flags.iter().map(|flag| u64::from(flag.0)).fold(0, |all, flag| all | flag);
-        flow_row { flags, packets_in, packets_out, ..flow_row::default() }
+    fn row(marks: &[flow_mark], packets_in: u64, packets_out: u64) -> flow_row {
+        let mut row = flow_row { packets_in, packets_out, ..flow_row::default() };
+        for mark in marks {
+            row.marks[mark.0 as usize] = 1;
+        }
+        row
     }
 
     fn names(actions: Actions) -> Vec<&'static str> {
@@ -253,13 +256,13 @@ mod tests {
     #[test]
     fn a_connection_over_three_epochs_keeps_who_began_it() {
         let mut known = 0;
-        let syn = row(&[flow_flags::FLOW_SYN_OUT, flow_flags::FLOW_SYNACK_IN], 1, 2);
+        let syn = row(&[flow_mark::FLOW_SYN_OUT, flow_mark::FLOW_SYNACK_IN], 1, 2);
         assert_eq!(
             judge(&syn, &mut known),
             ["created", "ingress", "egress", "outgoing", "ongoing", "started"]
         );
         assert_eq!(judge(&row(&[], 5, 0), &mut known), ["ingress", "outgoing", "ongoing"]);
-        let end = row(&[flow_flags::FLOW_END_IN, flow_flags::FLOW_END_IN_FIRST], 1, 1);
+        let end = row(&[flow_mark::FLOW_END_IN, flow_mark::FLOW_END_IN_FIRST], 1, 1);
         assert_eq!(
             judge(&end, &mut known),
             ["ingress", "egress", "outgoing", "ended", "terminated"]
@@ -269,15 +272,15 @@ mod tests {
     #[test]
     fn what_comes_after_the_end_is_no_new_conversation() {
         let mut known = 0;
-        judge(&row(&[flow_flags::FLOW_SYN_OUT], 1, 1), &mut known);
-        let closing = row(&[flow_flags::FLOW_END_OUT, flow_flags::FLOW_END_OUT_FIRST], 1, 1);
+        judge(&row(&[flow_mark::FLOW_SYN_OUT], 1, 1), &mut known);
+        let closing = row(&[flow_mark::FLOW_END_OUT, flow_mark::FLOW_END_OUT_FIRST], 1, 1);
         assert_eq!(
             judge(&closing, &mut known),
             ["ingress", "egress", "outgoing", "ended", "terminator"]
         );
-        let other_side = row(&[flow_flags::FLOW_END_IN, flow_flags::FLOW_END_IN_FIRST], 1, 1);
+        let other_side = row(&[flow_mark::FLOW_END_IN, flow_mark::FLOW_END_IN_FIRST], 1, 1);
         assert_eq!(judge(&other_side, &mut known), ["ingress", "egress", "outgoing", "ended"]);
-        let again = row(&[flow_flags::FLOW_SYN_IN], 1, 0);
+        let again = row(&[flow_mark::FLOW_SYN_IN], 1, 0);
         assert_eq!(
             judge(&again, &mut known),
             ["created", "ingress", "incoming", "ongoing", "started"]
@@ -287,7 +290,7 @@ mod tests {
     #[test]
     fn without_a_handshake_the_first_packet_tells() {
         let mut known = 0;
-        let first = row(&[flow_flags::FLOW_FIRST_IN], 1, 1);
+        let first = row(&[flow_mark::FLOW_FIRST_IN], 1, 1);
         assert_eq!(
             judge(&first, &mut known),
             ["created", "ingress", "egress", "incoming", "ongoing", "started"]

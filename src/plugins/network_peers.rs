@@ -14,7 +14,7 @@ use crate::event::{Body, Event, Flow, Mechanism, Peer, TaskKey};
 use crate::journal::{Read, Sealed, Table};
 use crate::kernel::clock::Clock;
 use crate::kernel::load::{Kernel, handle};
-use crate::kernel::types::{dns_key, dns_row, flow_row, journal_id};
+use crate::kernel::types::{dns_key, dns_row, flow_mark, flow_row, journal_id};
 use crate::state::World;
 use crate::state::recent::Recent;
 
@@ -128,5 +128,8 @@ impl NetworkPeers {
 }
 
 fn one_packet(row: &dns_row) -> flow_row {
-    flow_row { packets_in: 1, bytes_in: u64::from(row.payload), flags: 1, ..flow_row::default() }
+    let mut flow =
+        flow_row { packets_in: 1, bytes_in: u64::from(row.payload), ..flow_row::default() };
+    flow.marks[flow_mark::FLOW_FIRST_IN.0 as usize] = 1;
+    flow
 }
