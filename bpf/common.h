@@ -7,7 +7,7 @@
 #define RAQIB_COMMON_H
 
 #include "read.h"
-#include <bpf/bpf_tracing.h>
+#include "tracepoint.h"
 #include "types.h"
 #include "maps.h"
 

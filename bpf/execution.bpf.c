@@ -70,7 +70,7 @@ static __always_inline struct exec_row *put_row(struct stay *stay, struct task_k
 }
 
 SEC("tp_btf/sched_process_fork")
-int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct *child)
+TRACEPOINT(sched_process_fork, struct task_struct *parent, struct task_struct *child)
 {
 	struct draft *draft;
 	struct task_key key;
@@ -170,7 +170,7 @@ static __noinline int put_string(struct stay *stay, struct task_key *task, __u32
 }
 
 SEC("tp_btf/sched_process_exec")
-int BPF_PROG(sched_process_exec, struct task_struct *task, pid_t old_pid,
+TRACEPOINT(sched_process_exec, struct task_struct *task, pid_t old_pid,
 	     struct linux_binprm *bprm)
 {
 	struct mm_struct *mm = task->mm;
@@ -206,7 +206,7 @@ int BPF_PROG(sched_process_exec, struct task_struct *task, pid_t old_pid,
 }
 
 SEC("tp_btf/sched_process_exit")
-int BPF_PROG(sched_process_exit, struct task_struct *task)
+TRACEPOINT(sched_process_exit, struct task_struct *task)
 {
 	struct signal_struct *signal = task->signal;
 	struct draft *draft;

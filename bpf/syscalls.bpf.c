@@ -209,7 +209,7 @@ static __noinline int rare(struct args *args, __u32 act, __u32 action, __s64 ret
 }
 
 SEC("tp_btf/sys_exit")
-int BPF_PROG(sys_exit, struct pt_regs *regs, long ret)
+TRACEPOINT(sys_exit, struct pt_regs *regs, long ret)
 {
 	__u64 number = regs->orig_ax & ~X32_BIT;
 	struct task_struct *task;
@@ -248,7 +248,7 @@ int BPF_PROG(sys_exit, struct pt_regs *regs, long ret)
  * recipe asks for the action, since it costs every system call of the host.
  */
 SEC("tp_btf/sys_enter")
-int BPF_PROG(sys_enter, struct pt_regs *regs, long id)
+TRACEPOINT(sys_enter, struct pt_regs *regs, long id)
 {
 	struct task_struct *task;
 	bool compat;

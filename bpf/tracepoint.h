@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Programs at tracepoints have their CPU to themselves: their drafts are per CPU.
+ *
+ * The kernel gave them that until 6.19. From 7.0 on it guards tracepoints by SRCU instead of
+ * turning preemption off, and a program that loses its CPU in the middle costs twice: another
+ * one writes over its drafts, and each further run of the same program on that CPU is skipped
+ * until it goes on. So it is turned off here, with the program's first instruction. What is left
+ * is the moment before that; the runs that it costs are `missed` in `raqib status`.
+ */
+#ifndef RAQIB_TRACEPOINT_H
+#define RAQIB_TRACEPOINT_H
+
+#include "flavors.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+extern void bpf_preempt_disable(void) __ksym __weak;
+extern void bpf_preempt_enable(void) __ksym __weak;
+
+#define PREEMPTIBLE bpf_core_type_exists(class_srcu_fast_notrace_t)
+
+/* As BPF_PROG of libbpf: the arguments by their types. What the body returns is of no matter. */
+#define TRACEPOINT(name, args...)                                                              \
+	int name(unsigned long long *ctx);                                                     \
+	static __always_inline int name##_body(unsigned long long *ctx, ##args);               \
+	int name(unsigned long long *ctx)                                                      \
+	{                                                                                      \
+		if (PREEMPTIBLE)                                                               \
+			bpf_preempt_disable();                                                 \
+		_Pragma("GCC diagnostic push")                                                 \
+		_Pragma("GCC diagnostic ignored \"-Wint-conversion\"")                         \
+		name##_body(___bpf_ctx_cast(args));                                            \
+		_Pragma("GCC diagnostic pop")                                                  \
+		if (PREEMPTIBLE)                                                               \
+			bpf_preempt_enable();                                                  \
+		return 0;                                                                      \
+	}                                                                                      \
+	static __always_inline int name##_body(unsigned long long *ctx, ##args)
+
+#endif
