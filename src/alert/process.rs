@@ -1,14 +1,14 @@
 //! A process image in JSON: `process` and each entry of `background.ancestry`.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::alert::Host;
 use crate::alert::ids::{self, Hash64};
-use crate::alert::json::{Hex, HexList, Joined, List, Stamp, is_false};
-use crate::state::{Creds, Image, Process};
+use crate::alert::json::{Hex, HexList, Joined, List, Stamp};
+use crate::state::{Creds, Image, Process, Stdio, Traits};
 use crate::text::Text;
 
 /// When and how a process ended; none while it runs.
@@ -74,12 +74,46 @@ struct ImageJson<'a> {
     script: Option<ScriptJson<'a>>,
     #[serde(flatten)]
     interpreter: Option<InterpreterJson<'a>>,
-    #[serde(skip_serializing_if = "is_false")]
-    memfd: bool,
-    #[serde(skip_serializing_if = "is_false")]
-    deleted: bool,
-    #[serde(skip_serializing_if = "is_false")]
-    overlay: bool,
+    /// Left out where it is the same as `exe`, or the script's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pathname: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pathname_raw: Option<Hex<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loader_target: Option<&'a str>,
+    #[serde(flatten)]
+    file: Option<ExeFileJson>,
+    #[serde(skip_serializing_if = "<[Stdio]>::is_empty")]
+    stdio_sockets: &'a [Stdio],
+    #[serde(flatten)]
+    traits: Traits,
+}
+
+/// The executable's own facts, where they are known.
+#[derive(Serialize)]
+struct ExeFileJson {
+    exe_device: String,
+    exe_inode: u64,
+    exe_size: u64,
+    exe_links: u32,
+    exe_mtime: Stamp,
+    exe_ctime: Stamp,
+    exe_written: &'static str,
+}
+
+impl ExeFileJson {
+    fn new(image: &Image) -> Option<Self> {
+        let at = |ns: u64| Stamp(Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(ns)));
+        (image.inode != 0).then(|| Self {
+            exe_device: format!("{}:{}", libc::major(image.dev), libc::minor(image.dev)),
+            exe_inode: image.inode,
+            exe_size: image.size,
+            exe_links: image.links,
+            exe_mtime: at(image.mtime_ns),
+            exe_ctime: at(image.ctime_ns),
+            exe_written: image.written.name(),
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -189,6 +223,8 @@ fn set(id: u32) -> Option<u32> {
 
 impl<'a> ImageJson<'a> {
     fn new(image: &'a Image) -> Self {
+        let pathname = Some(&image.pathname)
+            .filter(|name| image.script.is_none() && !name.is_empty() && **name != image.exe);
         Self {
             exe: image.exe.as_str(),
             exe_raw: Hex::raw(&image.exe),
@@ -205,9 +241,12 @@ impl<'a> ImageJson<'a> {
                 interpreter: program.as_str(),
                 interpreter_raw: Hex::raw(program),
             }),
-            memfd: image.memfd,
-            deleted: image.deleted,
-            overlay: image.overlay,
+            pathname: pathname.map(Text::as_str),
+            pathname_raw: pathname.and_then(Hex::raw),
+            loader_target: image.loader_target(),
+            file: ExeFileJson::new(image),
+            stdio_sockets: &image.stdio,
+            traits: image.traits,
         }
     }
 }

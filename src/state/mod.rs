@@ -5,6 +5,8 @@ pub mod paths;
 pub mod process;
 pub mod processes;
 pub mod recent;
+pub mod stdio;
+pub mod traits;
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -12,6 +14,8 @@ pub use names::Names;
 pub use paths::Paths;
 pub use process::{Creds, Image, Namespaces, Process};
 pub use processes::Processes;
+pub use stdio::Stdio;
+pub use traits::{TRAITS, Trait, Traits, Written};
 
 /// State that plugins share: who is who, and what is called what.
 #[derive(Debug)]

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use super::stdio::Stdio;
+use super::traits::{Traits, Written};
 use crate::event::TaskKey;
 use crate::text::Text;
 
@@ -55,11 +57,26 @@ pub struct Image {
     pub script: Option<Text>,
     /// The dynamic loader that the ELF asks for is not known here; this is the `#!` program.
     pub interpreter: Option<Text>,
+    /// As execve was asked for it: a symbolic link's name, `/dev/fd/3`, a relative path. Empty
+    /// for what was executed before we watched.
+    pub pathname: Text,
     pub dev: u64,
     pub inode: u64,
-    pub memfd: bool,
-    pub deleted: bool,
-    pub overlay: bool,
+    /// `st_mode`, owner, bytes and names of the file, when it was executed.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub size: u64,
+    pub links: u32,
+    /// Nanoseconds since 1970, as the file system keeps them; 0 where unknown.
+    pub mtime_ns: u64,
+    pub ctime_ns: u64,
+    /// The file system's number (`linux/magic.h`); 0 where unknown.
+    pub magic: u32,
+    pub traits: Traits,
+    pub written: Written,
+    /// Standard streams that were sockets.
+    pub stdio: Box<[Stdio]>,
 }
 
 /// User, group and capability sets, as in `struct cred`.
