@@ -8,6 +8,8 @@ use uuid::Uuid;
 use crate::alert::Host;
 use crate::alert::ids::{self, Hash64};
 use crate::alert::json::{Hex, HexList, Joined, List, Stamp};
+use crate::content::Untold;
+use crate::state::process::Content;
 use crate::state::{Creds, Image, Process, Stdio, Traits};
 use crate::text::Text;
 
@@ -36,6 +38,11 @@ pub struct ProcessJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     exec: Option<Stamp>,
     exec_id: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exe_sha256: Option<String>,
+    /// Why there is none, where one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exe_sha256_missing: Option<&'static str>,
     gid: u32,
     euid: u32,
     egid: u32,
@@ -169,7 +176,7 @@ impl Serialize for CapSet {
 
 impl<'a> ProcessJson<'a> {
     /// `end` is what was known when the alert was made, so that each printer writes the same.
-    pub fn new(process: &'a Process, end: End, host: &Host) -> Self {
+    pub fn new(process: &'a Process, end: End, content: Option<Content>, host: &Host) -> Self {
         let (retcode, exit_signal) = status(end);
         let image = &*process.image;
         let creds = process.creds;
@@ -190,6 +197,8 @@ impl<'a> ProcessJson<'a> {
             previous: process.previous.as_deref().map(PreviousJson::new),
             exec: process.exec.map(|at| Stamp(Some(at))),
             exec_id: process.key.exec_id,
+            exe_sha256: content.and_then(Result::ok).map(|sum| sum.to_string()),
+            exe_sha256_missing: content.and_then(Result::err).map(Untold::name),
             gid: creds.gid,
             euid: creds.euid,
             egid: creds.egid,

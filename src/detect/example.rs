@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::event::{Actions, Body, Env, Event, File, Flow, Mechanism, Peer, TaskKey};
 use crate::problem::Problem;
-use crate::state::{Creds, Image, Process};
+use crate::state::{Creds, Image, Process, Stdio, TRAITS, Written};
 use crate::text::Text;
 
 use super::actions::{EXECVE, file_words, flow_words};
@@ -107,13 +107,41 @@ fn read_process(sheet: &mut Sheet, fields: &mut Fields<'_>, pid: u32) -> Process
     let script = fields.text(sheet, "script").map(Text::from);
     let uid = fields.parsed(sheet, "uid", "a user id").unwrap_or(0);
     let mut process = of_exe(exe, pid);
-    process.image = Arc::new(Image { args, script, ..image(exe) });
+    let mut own = Image { args, script, ..image(exe) };
+    read_image(sheet, fields, &mut own);
+    process.image = Arc::new(own);
     process.parent = read_parents(sheet, fields, pid);
     process.ppid = process.parent.as_ref().map_or(1, |parent| parent.pid());
     process.previous = previous.map(|exe| Arc::new(image(exe)));
     process.creds = Creds { uid, gid: uid, euid: uid, egid: uid, ..Creds::default() };
     process.comm = comm.as_str().into();
     process
+}
+
+/// What can be said of an execution beside its path; traits by the names that `what` has.
+fn read_image(sheet: &mut Sheet, fields: &mut Fields<'_>, image: &mut Image) {
+    image.inode = 1;
+    image.interpreter = fields.text(sheet, "interpreter").map(Text::from);
+    if let Some(name) = fields.text(sheet, "pathname") {
+        image.pathname = name.into();
+    }
+    let words: Vec<_> = TRAITS.iter().map(|(name, _, one)| (*name, *one)).collect();
+    let traits = fields.words(sheet, "traits", &words).unwrap_or_default();
+    image.traits = traits.into_iter().map(|one| (one, true)).collect();
+    let written = Written::ALL.map(|written| (written.name(), written));
+    image.written = fields.word(sheet, "exe_written", &written).unwrap_or_default();
+    if let Some(text) = fields.text(sheet, "exe_sha256") {
+        match text.parse() {
+            Ok(sum) => image.found(Ok(sum)),
+            Err(()) => fields.wrong(sheet, "exe_sha256", "expected 64 hexadecimal digits"),
+        }
+    }
+    if let Some(text) = fields.text(sheet, "stdio_socket") {
+        match Stdio::parse(text) {
+            Some(one) => image.stdio = Box::new([one]),
+            None => fields.wrong(sheet, "stdio_socket", "expected `stdin inet stream [REMOTE]`"),
+        }
+    }
 }
 
 fn of_exe(exe: &str, pid: u32) -> Process {

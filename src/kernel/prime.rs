@@ -121,9 +121,7 @@ fn image(pid: u32, image_ns: u64, clock: &Clock) -> Image {
         ..Image::default()
     };
     if let Some(file) = file {
-        let ns = |seconds: i64, ns: i64| {
-            seconds.unsigned_abs() * 1_000_000_000 + ns.unsigned_abs()
-        };
+        let ns = |seconds: i64, ns: i64| seconds.unsigned_abs() * 1_000_000_000 + ns.unsigned_abs();
         image.dev = file.dev();
         image.inode = file.ino();
         image.mode = file.mode();

@@ -15,8 +15,8 @@ use crate::kernel::clock::Clock;
 use crate::kernel::load::{Kernel, handle};
 use crate::kernel::prime::known_or_asked;
 use crate::kernel::types::{
-    exec_event, exec_flags, exec_row, file_action, file_flags, journal_id, node_key, path_node, task_key,
-    text_key, text_kind, text_row,
+    exec_event, exec_flags, exec_row, file_action, file_flags, journal_id, node_key, path_node,
+    task_key, text_key, text_kind, text_row,
 };
 use crate::state::process::bounded_text;
 use crate::state::processes::bounded_parent;

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::stdio::Stdio;
 use super::traits::{Traits, Written};
+use crate::content::{Sum, Untold};
 use crate::event::TaskKey;
 use crate::text::Text;
 
@@ -77,7 +78,11 @@ pub struct Image {
     pub written: Written,
     /// Standard streams that were sockets.
     pub stdio: Box<[Stdio]>,
+    pub(crate) sha256: OnceLock<Content>,
 }
+
+/// The SHA-256 of a file's content, or why it cannot be told.
+pub type Content = Result<Sum, Untold>;
 
 /// User, group and capability sets, as in `struct cred`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -185,6 +190,26 @@ impl Process {
 }
 
 impl Image {
+    /// What its content was found to be; none when nobody asked, or not yet.
+    pub fn sha256(&self) -> Option<Content> {
+        self.sha256.get().copied()
+    }
+
+    /// The first finding is kept.
+    pub(crate) fn found(&self, content: Content) {
+        let _ = self.sha256.set(content);
+    }
+
+    /// None where the file is not known.
+    pub fn mtime(&self) -> Option<SystemTime> {
+        (self.mtime_ns != 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_nanos(self.mtime_ns))
+    }
+
+    /// When the file was last changed, which no program can set.
+    pub fn ctime(&self) -> Option<SystemTime> {
+        (self.ctime_ns != 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_nanos(self.ctime_ns))
+    }
+
     pub fn args_joined(&self) -> String {
         let mut joined = String::new();
         for (at, arg) in self.args.iter().enumerate() {

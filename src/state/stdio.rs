@@ -54,6 +54,17 @@ impl Stdio {
         format!("{} {} {}{remote}", self.stream, self.family, self.kind)
     }
 
+    /// The inverse of [`Self::text`], for examples of recipes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let stream = words.next()?;
+        let family = words.next()?.to_owned();
+        let kind = words.next()?;
+        let kind = ["stream", "dgram", "raw", "seqpacket"].into_iter().find(|one| *one == kind)?;
+        let stream = STREAMS.into_iter().find(|one| *one == stream)?;
+        Some(Self { stream, family, kind, remote: words.next().map(str::to_owned) })
+    }
+
     /// Those of a row. The address is that of the first connection among them: they are mostly
     /// one socket under three numbers.
     pub(crate) fn of(row: &exec_row) -> Box<[Self]> {

@@ -83,8 +83,9 @@ impl Serialize for Traits {
 /// `O_TMPFILE` names its file `#` and the inode's number; nobody else can see that name.
 pub fn is_tmpfile_name(path: &Text) -> bool {
     let base = path.as_str().rsplit('/').next().unwrap_or_default();
-    base.strip_prefix('#')
-        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+    base.strip_prefix('#').is_some_and(|digits| {
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 fn base(path: &str) -> &str {
@@ -217,9 +218,8 @@ mod tests {
     #[test]
     fn the_loader_tells_its_program() {
         let ld = "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
-        let target = |exe: &str, args: &[&str]| {
-            image(exe, exe, args).loader_target().map(str::to_owned)
-        };
+        let target =
+            |exe: &str, args: &[&str]| image(exe, exe, args).loader_target().map(str::to_owned);
         assert_eq!(target(ld, &["ld", "/bin/true", "--list"]).as_deref(), Some("/bin/true"));
         let with = ["ld", "--library-path", "/x", "--preload=/y", "./prog"];
         assert_eq!(target(ld, &with).as_deref(), Some("./prog"));
