@@ -30,7 +30,7 @@ use crate::kernel::{host, prime};
 use crate::plugins::driver::{Command, Running, Surroundings};
 use crate::plugins::{PLUGINS, Prepared, entries};
 use crate::printers::{Output, Settings};
-use crate::state::{Names, Processes, World};
+use crate::state::{Files, Names, Processes, World};
 use crate::stats::JournalStats;
 use crate::status::{Hooked, Status};
 use crate::{rules, signals};
@@ -76,9 +76,10 @@ pub fn run(config: Config, options: Options) -> Result<()> {
     let processes =
         Processes::new(entries(caches.rec_tasks) as usize, entries(caches.rec_tasks) as usize * 4);
     let names = Names::new(entries(caches.flows) as usize / 2);
+    let files = Files::new(entries(caches.files) as usize);
     let wires = Rc::new(RefCell::new(Wires {
         rules: Arc::new(rules),
-        world: Arc::new(World::new(processes, names)),
+        world: Arc::new(World::new(processes, names, files)),
         host: Arc::new(Host::detect()),
         began: Instant::now(),
         kernel: None,

@@ -42,6 +42,8 @@ pub enum What {
     EnvValue,
     /// Ours: a trait of the execution.
     Is(Trait),
+    /// Ours: every name that the file was seen under.
+    FileNames,
     /// Ours: any trait of gained privileges.
     GainedPrivileges,
     /// Ours: texts of the execution.
@@ -141,6 +143,7 @@ pub const WHATS: &[(&str, What)] = &[
     ("flow_any_peers_and_ports", What::FlowAnyPeersAndPorts),
     ("file_path", What::FilePath),
     ("env_value", What::EnvValue),
+    ("file_names", What::FileNames),
     ("gained_privileges", What::GainedPrivileges),
     ("argv0", What::Argv0),
     ("pathname", What::Pathname),
@@ -200,7 +203,7 @@ impl What {
             Self::Is(_) | Self::GainedPrivileges => Shape::Flag,
             Self::Argv0 | Self::Pathname | Self::Script | Self::Interpreter => Shape::Text,
             Self::LoaderTarget | Self::ExeWritten | Self::ExeSha256 => Shape::Text,
-            Self::StdioSocket => Shape::Text,
+            Self::StdioSocket | Self::FileNames => Shape::Text,
             Self::FlowLocal | Self::FlowRemote | Self::FlowAnyPeers => Shape::Address,
             Self::Text(..) | Self::FilePath | Self::EnvValue => Shape::Text,
             Self::FlowProto | Self::FlowFamily | Self::FlowAnyPeersAndPorts => Shape::Text,
@@ -220,7 +223,7 @@ impl What {
         let env = mechanism.sees(Mechanism::EnvVars);
         let (there, needs) = match self {
             Self::EnvValue => (env, "a variable, which only recipes of env_vars have"),
-            Self::FilePath => {
+            Self::FilePath | Self::FileNames => {
                 (!env && !mechanism.is_network(), "a file, which only recipes on files have")
             }
             _ if name.starts_with("flow_") => {
@@ -257,6 +260,12 @@ impl<'e> Subject<'e> {
                 matches!(&self.event.body, Body::File(file) if test(file.path.as_str()))
                     || script.is_some_and(|script| test(script.as_str()))
             }
+            What::FileNames => match &self.event.body {
+                Body::File(file) => {
+                    test(file.path.as_str()) || file.names.iter().any(|name| test(name.as_str()))
+                }
+                _ => false,
+            },
             What::EnvValue => {
                 matches!(&self.event.body, Body::Env(env) if test(env.value.as_str()))
             }

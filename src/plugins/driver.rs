@@ -27,7 +27,7 @@ use super::{Build, Plugin};
 use crate::alert::{Alert, Host, RecipeFacts};
 use crate::content::Contents;
 use crate::detect::{Detector, Ruleset, Verdict};
-use crate::event::{Event, Mechanism, TaskKey};
+use crate::event::{Body, Event, Mechanism, TaskKey};
 use crate::journal::{Journal, Read, Sealed};
 use crate::state::{Process, World};
 
@@ -272,7 +272,7 @@ impl Driver {
         }
         let judged = Instant::now();
         self.journal.stats.candidates.fetch_add(pending.len() as u64, Relaxed);
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.judge(&pending)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.judge(&mut pending)));
         self.journal.stats.judge_time.add(judged.elapsed());
         if outcome.is_err() {
             self.panicked("judging");
@@ -304,13 +304,14 @@ impl Driver {
     }
 
     /// Joins events with their processes and lets the recipes decide.
-    fn judge(&mut self, pending: &[(Event, Vec<usize>)]) {
+    fn judge(&mut self, pending: &mut [(Event, Vec<usize>)]) {
+        self.name_files(pending);
         let unknown =
             |(event, _): &&(Event, Vec<usize>)| !self.around.world.processes.knows(event.task);
         if pending.iter().find(unknown).is_some() {
             catch_up(self.around.execution.as_ref());
         }
-        for (event, candidates) in pending {
+        for (event, candidates) in pending.iter() {
             let process = self.who(event.task);
             let wants = || Wants::Decision(candidates.clone());
             if self.asks_content(candidates, &process)
@@ -319,6 +320,17 @@ impl Driver {
                 continue;
             }
             self.decide(candidates, event, &process);
+        }
+    }
+
+    /// The other names of the files of candidates.
+    fn name_files(&self, pending: &mut [(Event, Vec<usize>)]) {
+        for (event, _) in pending.iter_mut().filter(|(_, candidates)| !candidates.is_empty()) {
+            if let Body::File(file) = &mut event.body
+                && file.inode != 0
+            {
+                file.names = self.around.world.files().names((file.dev, file.inode));
+            }
         }
     }
 
@@ -345,7 +357,13 @@ impl Driver {
     fn tell(&self, verdict: Verdict, event: &Event, process: &Arc<Process>) {
         let facts = Arc::new(RecipeFacts::from(&*verdict.recipe));
         let late = self.around.contents.for_alerts();
-        let alert = Alert::new(&facts, verdict.note, event, process, &self.around.host);
+        let mut alert = Alert::new(&facts, verdict.note, event, process, &self.around.host);
+        if let Body::File(file) = &mut alert.event.body
+            && file.names.is_empty()
+            && file.inode != 0
+        {
+            file.names = self.around.world.files().names((file.dev, file.inode));
+        }
         self.journal.stats.alerts.fetch_add(1, Relaxed);
         if self.around.alerts.send(alert.with_content(late)).is_err() {
             self.journal.stats.failed(&anyhow!("alerts have nowhere to go: dispatch ended"));

@@ -173,6 +173,10 @@ impl Execution {
             processes.get(parent.key).as_ref().unwrap_or(parent).count_child_exec();
         }
         let path = self.paths.get(row.exe_path);
+        if path.fresh && !path.truncated {
+            let file = (device(row.exe_dev), row.exe_inode);
+            self.world.files_mut().saw(file, &path.text, false);
+        }
         let mut image = Image {
             exe: path.text.clone(),
             dev: device(row.exe_dev),
@@ -277,6 +281,7 @@ fn executable(image: &Image, truncated: bool) -> File {
         overlay: image.traits.has(Trait::Overlay),
         by_name: false,
         truncated,
+        names: Vec::new(),
     }
 }
 

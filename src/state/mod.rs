@@ -1,5 +1,6 @@
 //! Bounded, queryable state in user space, fed by sealed epochs.
 
+pub mod files;
 pub mod names;
 pub mod paths;
 pub mod process;
@@ -10,6 +11,7 @@ pub mod traits;
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub use files::Files;
 pub use names::Names;
 pub use paths::Paths;
 pub use process::{Creds, Image, Namespaces, Process};
@@ -22,15 +24,24 @@ pub use traits::{TRAITS, Trait, Traits, Written};
 pub struct World {
     pub processes: Processes,
     names: RwLock<Names>,
+    files: RwLock<Files>,
 }
 
 impl World {
-    pub fn new(processes: Processes, names: Names) -> Self {
-        Self { processes, names: RwLock::new(names) }
+    pub fn new(processes: Processes, names: Names, files: Files) -> Self {
+        Self { processes, names: RwLock::new(names), files: RwLock::new(files) }
     }
 
     pub fn names(&self) -> RwLockReadGuard<'_, Names> {
         self.names.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn files(&self) -> RwLockReadGuard<'_, Files> {
+        self.files.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn files_mut(&self) -> RwLockWriteGuard<'_, Files> {
+        self.files.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn names_mut(&self) -> RwLockWriteGuard<'_, Names> {

@@ -78,7 +78,8 @@ pub struct Image {
     pub written: Written,
     /// Standard streams that were sockets.
     pub stdio: Box<[Stdio]>,
-    pub(crate) sha256: OnceLock<Content>,
+    /// Set once, by whoever reads the file: see [`crate::content`].
+    pub sha256: OnceLock<Content>,
 }
 
 /// The SHA-256 of a file's content, or why it cannot be told.
