@@ -230,7 +230,7 @@ fn an_execution_has_the_traits_that_it_has() {
         let mut pids: Vec<u64> = pids.into_iter().map(u64::from).collect();
         told.sort_unstable();
         pids.sort_unstable();
-        // memfd_create names its own executable: the differing argv[0] is part of that.
+        // By descriptor: no name was asked for that argv[0] could be like.
         told.retain(|pid| {
             recipe != "argv0_differs" || ![memfd, tmpfile, deleted].contains(&(*pid as u32))
         });
@@ -370,7 +370,6 @@ fn written_since_the_image_started() {
                 std::thread::sleep(std::time::Duration::from_millis(50));
                 if fresh {
                     place.variant("fresh", b"");
-                    // Another child of the test may hold it open for writing for a moment.
                     exec(place.at("fresh"), &[b"fresh"]);
                 }
                 exec(&old, &[b"old"]);
