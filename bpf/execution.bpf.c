@@ -6,6 +6,7 @@
  *
  * Threads are not rows: they share the image. A thread group ends when its last thread does.
  */
+#include "image.h"
 #include "task.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -192,13 +193,12 @@ TRACEPOINT(sched_process_exec, struct task_struct *task, pid_t old_pid,
 	row->cwd_path = intern_path(address_in(fs, pwd.mnt), address_in(fs, pwd.dentry),
 				    J_EXECUTION, stay.slot);
 	row->args_length = args_end - args;
-	row->script = bprm->interp != bprm->filename;
+	describe_image(row, task, bprm);
 	if (put_row(&stay, &key, row, EX_EXEC)) {
 		put_args(&stay, &key, args, args_end);
-		if (row->script) {
-			put_string(&stay, &key, TEXT_SCRIPT, address_in(bprm, filename));
+		put_string(&stay, &key, TEXT_PATHNAME, address_in(bprm, filename));
+		if (row->exec_flags & EXEC_SCRIPT)
 			put_string(&stay, &key, TEXT_INTERPRETER, address_in(bprm, interp));
-		}
 	}
 	record_file(image, FA_EXECVE, FA_EXECVE);
 	record_env(mm->env_start, mm->env_end);

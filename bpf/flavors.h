@@ -17,4 +17,22 @@ typedef struct class_srcu_fast_notrace {
 	void *lock;
 } class_srcu_fast_notrace_t;
 
+/* A file's times were timespecs until 6.10 (6.11: i_mtime_sec and i_mtime_nsec) ... */
+struct inode___timespec {
+	struct timespec64 i_mtime;
+	struct timespec64 i_ctime;
+} __attribute__((preserve_access_index));
+
+/* ... under names that nobody was to use any more since 6.6 (ctime) and 6.7 (mtime). */
+struct inode___hidden {
+	struct timespec64 __i_mtime;
+	struct timespec64 __i_ctime;
+} __attribute__((preserve_access_index));
+
+/* Overlayfs is a module on most kernels, and then this is not in the BTF of vmlinux. */
+struct ovl_inode___layers {
+	struct inode vfs_inode;
+	struct dentry *__upperdentry;
+} __attribute__((preserve_access_index));
+
 #endif

@@ -73,6 +73,7 @@ EXPOSE(enum, node_flags);
 EXPOSE(enum, file_action);
 EXPOSE(enum, file_flags);
 EXPOSE(enum, exec_event);
+EXPOSE(enum, exec_flags);
 EXPOSE(enum, text_kind);
 EXPOSE(enum, flow_mark);
 

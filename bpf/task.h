@@ -31,6 +31,10 @@ static __always_inline void describe_namespaces(struct exec_row *row, struct nsp
 	row->ns_cgroup = get(proxy, cgroup_ns, ns.inum);
 	bpf_probe_read_kernel(&upid, sizeof(upid), &pid->numbers[level]);
 	row->ns_pid = get(kernel(upid.ns, pid_namespace), ns.inum);
+	/* The nearest thing to a container's start that every kernel knows. */
+	if (level)
+		row->image_ns = BPF_CORE_READ(upid.ns, child_reaper, group_leader,
+					      start_boottime);
 }
 
 /* What a task is, whatever has just happened to it. */

@@ -148,6 +148,18 @@ enum exec_event {
 	EX_COUNT,
 };
 
+/* What an execution was: bits of exec_flags. */
+enum exec_flags {
+	EXEC_SCRIPT = 1, /* another program was run than was asked for: #! or binfmt_misc */
+	EXEC_BINFMT_MISC = 2,
+	EXEC_SECURE = 4, /* the kernel told the C library to trust nothing (AT_SECURE) */
+	EXEC_SETUID = 8, /* privileges gained by this exec */
+	EXEC_SETGID = 16,
+	EXEC_FILE_CAPS = 32,
+	EXEC_UPPER_LAYER = 64, /* not of the image: in the upper layer of an overlay */
+	EXEC_CWD_DELETED = 128,
+};
+
 struct exec_row {
 	__u64 fork_ns; /* since boot; 0: not in this epoch, as for the others */
 	__u64 exec_ns;
@@ -160,6 +172,10 @@ struct exec_row {
 	__u64 cap_effective;
 	__u64 cap_permitted;
 	__u64 cap_inheritable;
+	__u64 exe_mtime_ns; /* wall clock, as the file system keeps it */
+	__u64 exe_ctime_ns;
+	__u64 exe_size;
+	__u64 image_ns; /* when the first process of a pid namespace but the first began */
 	__u32 exe_dev;
 	__u32 exe_flags; /* enum file_flags */
 	__u32 ppid;
@@ -177,19 +193,29 @@ struct exec_row {
 	__u32 ns_cgroup;
 	__u32 ns_user;
 	__u32 args_length;
-	__u32 script; /* 1: texts hold the script and its interpreter */
+	__u32 exec_flags; /* enum exec_flags */
 	__u32 exit_status; /* as wait(2) gives it */
 	__u32 counts[EX_COUNT];
+	__u32 exe_mode;
+	__u32 exe_nlink;
+	__u32 exe_magic; /* of the file system */
+	__u32 exe_uid;
+	__u32 exe_gid;
+	__u16 stdio_port; /* of the remote end of the first stream that has one; host order */
+	__u16 stdio_ipv6;
+	__u8 stdio_family[4]; /* AF_* of descriptors 0 to 2, 0: no socket */
+	__u8 stdio_type[4]; /* SOCK_* */
+	__u8 stdio_remote[16];
 	__u8 comm[16];
 	__u8 tty[16];
 };
-SIZE_IS(exec_row, 216);
+SIZE_IS(exec_row, 296);
 
 /* Texts of an execution, in chunks; keyed by the image, since each has its own arguments. */
 enum text_kind {
 	TEXT_ARGS, /* head */
 	TEXT_ARGS_TAIL, /* chunk 0 is the last of the list */
-	TEXT_SCRIPT,
+	TEXT_PATHNAME, /* what execve was asked for: a script has another executable */
 	TEXT_INTERPRETER,
 };
 
@@ -315,6 +341,6 @@ struct prime_task {
 	struct task_key parent;
 	struct exec_row row;
 };
-SIZE_IS(prime_task, 248);
+SIZE_IS(prime_task, 328);
 
 #endif

@@ -17,6 +17,7 @@ use signal_hook::iterator::Signals;
 use crate::alert::{Alert, Host};
 use crate::component::{Component, Group, live};
 use crate::config::Config;
+use crate::content::Contents;
 use crate::control::Control;
 use crate::detect::Ruleset;
 use crate::dispatch::Dispatch;
@@ -29,7 +30,7 @@ use crate::kernel::{host, prime};
 use crate::plugins::driver::{Command, Running, Surroundings};
 use crate::plugins::{PLUGINS, Prepared, entries};
 use crate::printers::{Output, Settings};
-use crate::state::{Names, Processes, World};
+use crate::state::{Files, Names, Processes, World};
 use crate::stats::JournalStats;
 use crate::status::{Hooked, Status};
 use crate::{rules, signals};
@@ -56,6 +57,7 @@ struct Wires {
     kernel: Option<Kernel>,
     dispatch: Option<Dispatch>,
     alerts: Option<Sender<Alert>>,
+    contents: Option<Contents>,
     cgroup: Option<PathBuf>,
     attached: Attached,
     plugins: Vec<Running>,
@@ -74,14 +76,16 @@ pub fn run(config: Config, options: Options) -> Result<()> {
     let processes =
         Processes::new(entries(caches.rec_tasks) as usize, entries(caches.rec_tasks) as usize * 4);
     let names = Names::new(entries(caches.flows) as usize / 2);
+    let files = Files::new(entries(caches.files) as usize);
     let wires = Rc::new(RefCell::new(Wires {
         rules: Arc::new(rules),
-        world: Arc::new(World::new(processes, names)),
+        world: Arc::new(World::new(processes, names, files)),
         host: Arc::new(Host::detect()),
         began: Instant::now(),
         kernel: None,
         dispatch: None,
         alerts: None,
+        contents: None,
         cgroup: None,
         attached: Attached::default(),
         plugins: Vec::new(),
@@ -156,6 +160,10 @@ impl Component for Plugging {
         let wires = &mut *wires;
         let kernel = wires.kernel.as_ref().context("the kernel side is not loaded")?;
         let wanted = wires.config.plugins();
+        let detect = &wires.config.feature_options.detect;
+        // Its thread ends by itself when nobody can ask any more: it may be reading a large file.
+        let (contents, _thread) = Contents::start(detect.hash, detect.hash_max_size)?;
+        wires.contents = Some(contents.clone());
         let mut doors = Vec::new();
         for spec in PLUGINS {
             let judges = wanted.contains(&spec.mechanism);
@@ -177,6 +185,7 @@ impl Component for Plugging {
                 alerts: wires.alerts.clone().context("output has not started")?,
                 execution: started(Mechanism::Execution),
                 names: spec.reads_after.and_then(started),
+                contents: contents.clone(),
                 judges,
             };
             let cadence = (spec.cadence)(&wires.config.cadences);
@@ -304,6 +313,7 @@ impl Component for Answering {
             journals: wires.journals.clone(),
             printers: wires.dispatch.as_ref().map(Dispatch::counters_shared),
             world: Arc::clone(&wires.world),
+            contents: wires.contents.clone(),
             plugins: wires.plugins.iter().map(asked).collect(),
         };
         let path = &wires.config.run_time.socket;
@@ -358,6 +368,10 @@ fn reload(wires: &mut Wires) -> Result<()> {
     // Only what can change while running is taken over; sizes and printers wait for a restart.
     wires.config.cadences = config.cadences;
     wires.config.feature_options = config.feature_options;
+    if let Some(contents) = &wires.contents {
+        let detect = &wires.config.feature_options.detect;
+        contents.configure(detect.hash, detect.hash_max_size);
+    }
     wires.config.events = config.events;
     attach(wires)?;
     if let Some(dispatch) = &wires.dispatch {

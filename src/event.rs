@@ -138,6 +138,8 @@ pub struct File {
     pub by_name: bool,
     /// The path was longer than could be kept: its start is missing.
     pub truncated: bool,
+    /// All names that the file was seen under, oldest first; filled for candidates only.
+    pub names: Vec<Text>,
 }
 
 /// One conversation of one task in one network namespace.

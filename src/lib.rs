@@ -4,6 +4,7 @@ pub mod alert;
 pub mod cli;
 pub mod component;
 pub mod config;
+pub mod content;
 pub mod control;
 pub mod daemon;
 pub mod detect;

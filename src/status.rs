@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 use serde_json::{Map, Value, json};
 
+use crate::content::Contents;
 use crate::dispatch::Counters;
 use crate::kernel::hooks::Fact;
 use crate::kernel::programs;
@@ -31,6 +32,7 @@ pub struct Status {
     pub journals: Vec<Arc<JournalStats>>,
     pub printers: Option<Counters>,
     pub world: Arc<World>,
+    pub contents: Option<Contents>,
     pub plugins: Vec<(&'static str, Sender<Command>)>,
 }
 
@@ -82,6 +84,7 @@ impl Status {
             "programs": programs::own(),
             "journals": self.journals.iter().map(|journal| journal.json()).collect::<Vec<_>>(),
             "printers": printers,
+            "contents": self.contents.as_ref().map(Contents::json),
         })
     }
 

@@ -22,6 +22,7 @@ use common::{CADENCE, Daemon, PATIENCE, cannot_run, configuration, file_recipe, 
 use crossbeam_channel::{Receiver, bounded};
 use raqib::alert::{Alert, Host};
 use raqib::config::Config;
+use raqib::content::Contents;
 use raqib::detect::Ruleset;
 use raqib::event::{Event, Mechanism};
 use raqib::journal::{Journal, Read, Sealed};
@@ -29,7 +30,7 @@ use raqib::kernel::hooks::Attached;
 use raqib::kernel::load::Kernel;
 use raqib::plugins::driver::{Command, Running, Surroundings};
 use raqib::plugins::{PLUGINS, Plugin};
-use raqib::state::{Names, Processes, World};
+use raqib::state::{Files, Names, Processes, World};
 use raqib::stats::JournalStats;
 use serde_json::Value;
 
@@ -367,12 +368,15 @@ impl Two {
     fn start(recipes: &Path) -> Self {
         let kernel = Kernel::load().unwrap();
         let config = Config::default();
-        let world = Arc::new(World::new(Processes::new(1000, 10_000), Names::new(10)));
+        let world =
+            Arc::new(World::new(Processes::new(1000, 10_000), Names::new(10), Files::new(10)));
         let (rules, problems) = Ruleset::load(false, &[recipes.to_owned()], None);
         assert!(problems.is_empty(), "{problems:?}");
         let (sender, alerts) = bounded(1000);
         let panics = Arc::new(AtomicU32::new(0));
+        let (contents, _reading) = Contents::start(false, 1).unwrap();
         let mut around = Surroundings {
+            contents,
             world: Arc::clone(&world),
             host: Arc::new(Host::detect()),
             rules: Arc::new(rules),

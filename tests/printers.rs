@@ -83,6 +83,7 @@ fn file(path: &[u8]) -> Body {
         overlay: false,
         by_name: false,
         truncated: false,
+        names: Vec::new(),
     })
 }
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::alert::Host;
 use crate::alert::ids::{self, Hash64};
-use crate::alert::json::{Hex, is_false};
+use crate::alert::json::{Hex, List, is_false};
 use crate::event::{FILE_ACTIONS, File};
 
 #[derive(Serialize)]
@@ -25,6 +25,9 @@ pub struct FileJson<'a> {
     metadata: Metadata,
     device: String,
     inode: u64,
+    /// Only where it was seen under more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    names: Option<List<'a>>,
     #[serde(skip_serializing_if = "is_false")]
     deleted: bool,
     #[serde(skip_serializing_if = "is_false")]
@@ -107,6 +110,7 @@ impl<'a> FileJson<'a> {
             metadata: Metadata { size: file.size },
             device: format!("{}:{}", libc::major(file.dev), libc::minor(file.dev)),
             inode: file.inode,
+            names: (file.names.len() > 1).then_some(List(&file.names)),
             deleted: file.deleted,
             by_name: file.by_name,
             truncated: file.truncated,

@@ -23,10 +23,12 @@ pub use facts::{Importance, Named, RecipeFacts, Score};
 pub use flow::{protocol, shows_value};
 pub use host::Host;
 pub use ids::Hash64;
-pub use json::in_range;
+pub use json::{Hex, in_range};
 
+use crate::content::Untold;
 use crate::event::{Body, Event};
 use crate::state::Process;
+use crate::state::process::Content;
 use file::FileJson;
 use flow::{DnsJson, EnvJson, FlowJson};
 use json::Stamp;
@@ -47,6 +49,8 @@ pub struct Alert {
     pub host: Arc<Host>,
     /// How the process and its lineage had ended, youngest first.
     ends: Box<[End]>,
+    /// What was known of the contents of their executables, in the same order.
+    contents: Box<[Option<Content>]>,
 }
 
 impl Alert {
@@ -66,7 +70,22 @@ impl Alert {
             process: Arc::clone(process),
             host: Arc::clone(host),
             ends: process.lineage().map(Process::end).collect(),
+            contents: process.lineage().map(|one| one.image.sha256()).collect(),
         }
+    }
+
+    /// `asked`: the content of the executable was to be in it; where it is not yet known, it is
+    /// said to be late.
+    #[must_use]
+    pub fn with_content(mut self, asked: bool) -> Self {
+        if let Some(own) = self.contents.first_mut()
+            && asked
+            && own.is_none()
+            && self.process.image.inode != 0
+        {
+            *own = Some(Err(Untold::Late));
+        }
+        self
     }
 
     /// Appends the JSON form in one line, its newline included.
@@ -84,9 +103,10 @@ impl Alert {
     }
 
     fn ancestry(&self) -> Vec<ProcessJson<'_>> {
-        let known = self.process.lineage().zip(&self.ends);
-        let mut youngest_first: Vec<_> =
-            known.map(|(process, &end)| ProcessJson::new(process, end, &self.host)).collect();
+        let known = self.process.lineage().zip(&self.ends).zip(&self.contents);
+        let mut youngest_first: Vec<_> = known
+            .map(|((process, &end), &content)| ProcessJson::new(process, end, content, &self.host))
+            .collect();
         youngest_first.reverse();
         youngest_first
     }
@@ -232,6 +252,7 @@ impl Serialize for Alert {
             Body::Env(body) => env = Some(EnvJson::new(body)),
         }
         let end = self.ends.first().copied().flatten();
+        let content = self.contents.first().copied().flatten();
         let envelope = Envelope {
             uuid: self.uuid,
             seq: self.seq,
@@ -246,7 +267,7 @@ impl Serialize for Alert {
             flow,
             dns,
             env,
-            process: ProcessJson::new(&self.process, end, host),
+            process: ProcessJson::new(&self.process, end, content, host),
             background: Background { ancestry: self.ancestry() },
             scenarios: Scenarios { hostos: HostOs::new(host) },
         };

@@ -1,14 +1,16 @@
 //! A process image in JSON: `process` and each entry of `background.ancestry`.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::alert::Host;
 use crate::alert::ids::{self, Hash64};
-use crate::alert::json::{Hex, HexList, Joined, List, Stamp, is_false};
-use crate::state::{Creds, Image, Process};
+use crate::alert::json::{Hex, HexList, Joined, List, Stamp};
+use crate::content::Untold;
+use crate::state::process::Content;
+use crate::state::{Creds, Image, Process, Stdio, Traits};
 use crate::text::Text;
 
 /// When and how a process ended; none while it runs.
@@ -36,6 +38,11 @@ pub struct ProcessJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     exec: Option<Stamp>,
     exec_id: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exe_sha256: Option<String>,
+    /// Why there is none, where one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exe_sha256_missing: Option<&'static str>,
     gid: u32,
     euid: u32,
     egid: u32,
@@ -74,12 +81,46 @@ struct ImageJson<'a> {
     script: Option<ScriptJson<'a>>,
     #[serde(flatten)]
     interpreter: Option<InterpreterJson<'a>>,
-    #[serde(skip_serializing_if = "is_false")]
-    memfd: bool,
-    #[serde(skip_serializing_if = "is_false")]
-    deleted: bool,
-    #[serde(skip_serializing_if = "is_false")]
-    overlay: bool,
+    /// Left out where it is the same as `exe`, or the script's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pathname: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pathname_raw: Option<Hex<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loader_target: Option<&'a str>,
+    #[serde(flatten)]
+    file: Option<ExeFileJson>,
+    #[serde(skip_serializing_if = "<[Stdio]>::is_empty")]
+    stdio_sockets: &'a [Stdio],
+    #[serde(flatten)]
+    traits: Traits,
+}
+
+/// The executable's own facts, where they are known.
+#[derive(Serialize)]
+struct ExeFileJson {
+    exe_device: String,
+    exe_inode: u64,
+    exe_size: u64,
+    exe_links: u32,
+    exe_mtime: Stamp,
+    exe_ctime: Stamp,
+    exe_written: &'static str,
+}
+
+impl ExeFileJson {
+    fn new(image: &Image) -> Option<Self> {
+        let at = |ns: u64| Stamp(Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(ns)));
+        (image.inode != 0).then(|| Self {
+            exe_device: format!("{}:{}", libc::major(image.dev), libc::minor(image.dev)),
+            exe_inode: image.inode,
+            exe_size: image.size,
+            exe_links: image.links,
+            exe_mtime: at(image.mtime_ns),
+            exe_ctime: at(image.ctime_ns),
+            exe_written: image.written.name(),
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -135,7 +176,7 @@ impl Serialize for CapSet {
 
 impl<'a> ProcessJson<'a> {
     /// `end` is what was known when the alert was made, so that each printer writes the same.
-    pub fn new(process: &'a Process, end: End, host: &Host) -> Self {
+    pub fn new(process: &'a Process, end: End, content: Option<Content>, host: &Host) -> Self {
         let (retcode, exit_signal) = status(end);
         let image = &*process.image;
         let creds = process.creds;
@@ -156,6 +197,8 @@ impl<'a> ProcessJson<'a> {
             previous: process.previous.as_deref().map(PreviousJson::new),
             exec: process.exec.map(|at| Stamp(Some(at))),
             exec_id: process.key.exec_id,
+            exe_sha256: content.and_then(Result::ok).map(|sum| sum.to_string()),
+            exe_sha256_missing: content.and_then(Result::err).map(Untold::name),
             gid: creds.gid,
             euid: creds.euid,
             egid: creds.egid,
@@ -189,6 +232,8 @@ fn set(id: u32) -> Option<u32> {
 
 impl<'a> ImageJson<'a> {
     fn new(image: &'a Image) -> Self {
+        let pathname = Some(&image.pathname)
+            .filter(|name| image.script.is_none() && !name.is_empty() && **name != image.exe);
         Self {
             exe: image.exe.as_str(),
             exe_raw: Hex::raw(&image.exe),
@@ -205,9 +250,12 @@ impl<'a> ImageJson<'a> {
                 interpreter: program.as_str(),
                 interpreter_raw: Hex::raw(program),
             }),
-            memfd: image.memfd,
-            deleted: image.deleted,
-            overlay: image.overlay,
+            pathname: pathname.map(Text::as_str),
+            pathname_raw: pathname.and_then(Hex::raw),
+            loader_target: image.loader_target(),
+            file: ExeFileJson::new(image),
+            stdio_sockets: &image.stdio,
+            traits: image.traits,
         }
     }
 }

@@ -185,6 +185,21 @@ pub(super) static KEYS: &[Key] = &[
         "Record file closes even if no recipe asks for the action `close`. Costs a program at every system call entry.",
     ),
     key(
+        "feature_options.detect.hash",
+        Field::Bool(|c| &mut c.feature_options.detect.hash),
+        "Tell alerts with the SHA-256 of the executable. An alert waits up to 200 ms for it. Recipes that ask for `exe_sha256` get it in any case.",
+    ),
+    key(
+        "feature_options.detect.hash-max-size",
+        Field::Integer {
+            at: |c| &mut c.feature_options.detect.hash_max_size,
+            min: 1,
+            max: 4096,
+            unit: "MiB",
+        },
+        "Size of the largest executable that is read.",
+    ),
+    key(
         "feature_options.alchemies.builtin.enabled",
         Field::Bool(|c| &mut c.feature_options.alchemies.builtin.enabled),
         "Use the recipes inside the binary.",

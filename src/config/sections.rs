@@ -213,10 +213,21 @@ impl Default for NetpolicyOptions {
 }
 
 /// `feature_options.detect`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DetectOptions {
     /// Record file closes even if no recipe asks for the action `close`.
     pub close: bool,
+    /// Tell alerts with the SHA-256 of the executable.
+    pub hash: bool,
+    /// MiB of the largest executable that is read.
+    #[serde(rename = "hash-max-size")]
+    pub hash_max_size: u32,
+}
+
+impl Default for DetectOptions {
+    fn default() -> Self {
+        Self { close: false, hash: true, hash_max_size: 64 }
+    }
 }
 
 /// `feature_options.alchemies`: where recipes come from.

@@ -22,7 +22,7 @@ use super::fields::Fields;
 use super::pattern::Pattern;
 use super::recipe::RecipeMechanism;
 use super::sheet::Sheet;
-use super::subject::{Shape, Subject, WHATS, What};
+use super::subject::{Shape, Subject, What, whats};
 use super::yaml::{Node, Value};
 
 /// How the items of a group are combined.
@@ -67,6 +67,8 @@ pub enum Operand {
     At(SystemTime),
     /// How long before the event.
     Ago(Duration),
+    /// Whether it holds.
+    Is(bool),
 }
 
 /// How a number or a time is compared.
@@ -113,6 +115,7 @@ impl Item {
             Operand::Pattern(pattern) => {
                 subject.any_text(self.what, &mut |text| pattern.is_match(text))
             }
+            Operand::Is(wanted) => subject.holds(self.what) == *wanted,
             Operand::Numbers(numbers) => subject.any_number(self.what, &mut |value| {
                 numbers.iter().any(|number| self.when.holds(&value, number))
             }),
@@ -201,7 +204,7 @@ fn read_item(
     let mut fields = Fields::new(sheet, node, at)?;
     let before = sheet.mistakes;
     let what = match fields.required(sheet, "what") {
-        Some(node) => sheet.word(node, &fields.key("what"), WHATS),
+        Some(node) => sheet.word(node, &fields.key("what"), &whats()),
         None => None,
     };
     if let Some(what) = what
@@ -214,7 +217,7 @@ fn read_item(
         None => None,
     };
     let when = fields.word(sheet, "when", WHENS).unwrap_or(When::Equal);
-    let operand = read_operand(sheet, &mut fields);
+    let operand = read_operand(sheet, &mut fields, what);
     if let (Some(what), Some(operand), true) = (what, &operand, sheet.mistakes == before) {
         check_operand(sheet, &fields, what, operand, when);
     }
@@ -222,8 +225,9 @@ fn read_item(
     Some(Item { what: what?, which: which?, operand: operand?, when })
 }
 
-/// Exactly one of `pattern`, `number`, `numbers`, `cidr`, `time`.
-fn read_operand(sheet: &mut Sheet, fields: &mut Fields<'_>) -> Option<Operand> {
+/// Exactly one of `pattern`, `number`, `numbers`, `cidr`, `time`, `is`; a flag that says nothing
+/// must hold.
+fn read_operand(sheet: &mut Sheet, fields: &mut Fields<'_>, what: Option<What>) -> Option<Operand> {
     let mut found = Vec::new();
     if let Some(node) = fields.take("pattern") {
         found.push(sheet.pattern(node, &fields.key("pattern")).map(Operand::Pattern));
@@ -242,9 +246,15 @@ fn read_operand(sheet: &mut Sheet, fields: &mut Fields<'_>) -> Option<Operand> {
     if let Some(node) = fields.take("time") {
         found.push(time(sheet, node, &fields.key("time")));
     }
+    if let Some(is) = fields.parsed(sheet, "is", "true or false") {
+        found.push(Some(Operand::Is(is)));
+    }
+    if found.is_empty() && what.is_some_and(|what| what.shape() == Shape::Flag) {
+        found.push(Some(Operand::Is(true)));
+    }
     let one = found.len() == 1;
     if !one {
-        let message = "expected exactly one of pattern, number, numbers, cidr, time";
+        let message = "expected exactly one of pattern, number, numbers, cidr, time, is";
         fields.wrong(sheet, "pattern", message);
     }
     found.into_iter().flatten().next().filter(|_| one)
@@ -279,7 +289,8 @@ fn check_operand(
     when: When,
 ) {
     let fits = match operand {
-        Operand::Pattern(_) => what.shape() != Shape::Time,
+        Operand::Pattern(_) => !matches!(what.shape(), Shape::Time | Shape::Flag),
+        Operand::Is(_) => what.shape() == Shape::Flag,
         Operand::Numbers(_) => what.shape() == Shape::Number,
         Operand::Cidrs(_) => what.shape() == Shape::Address,
         Operand::At(_) | Operand::Ago(_) => what.shape() == Shape::Time,

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::event::{Actions, Body, Env, Event, File, Flow, Mechanism, Peer, TaskKey};
 use crate::problem::Problem;
-use crate::state::{Creds, Image, Process};
+use crate::state::{Creds, Image, Process, Stdio, TRAITS, Written};
 use crate::text::Text;
 
 use super::actions::{EXECVE, file_words, flow_words};
@@ -26,6 +26,9 @@ use super::recipe::{Recipe, RecipeMechanism};
 use super::ruleset::Ruleset;
 use super::sheet::Sheet;
 use super::yaml::{Node, Value};
+
+/// Some fixed day: an example must not depend on when it runs.
+const DAY: Duration = Duration::from_hours(480_000);
 
 /// One event, with its process, and what is expected of it.
 #[derive(Debug)]
@@ -107,13 +110,51 @@ fn read_process(sheet: &mut Sheet, fields: &mut Fields<'_>, pid: u32) -> Process
     let script = fields.text(sheet, "script").map(Text::from);
     let uid = fields.parsed(sheet, "uid", "a user id").unwrap_or(0);
     let mut process = of_exe(exe, pid);
-    process.image = Arc::new(Image { args, script, ..image(exe) });
+    let mut own = Image { args, script, ..image(exe) };
+    read_image(sheet, fields, &mut own);
+    process.image = Arc::new(own);
     process.parent = read_parents(sheet, fields, pid);
     process.ppid = process.parent.as_ref().map_or(1, |parent| parent.pid());
     process.previous = previous.map(|exe| Arc::new(image(exe)));
     process.creds = Creds { uid, gid: uid, euid: uid, egid: uid, ..Creds::default() };
     process.comm = comm.as_str().into();
     process
+}
+
+/// What can be said of an execution beside its path; traits by the names that `what` has.
+fn read_image(sheet: &mut Sheet, fields: &mut Fields<'_>, image: &mut Image) {
+    image.inode = 1;
+    image.interpreter = fields.text(sheet, "interpreter").map(Text::from);
+    if let Some(name) = fields.text(sheet, "pathname") {
+        image.pathname = name.into();
+    }
+    let words: Vec<_> = TRAITS.iter().map(|(name, _, one)| (*name, *one)).collect();
+    let traits = fields.words(sheet, "traits", &words).unwrap_or_default();
+    image.traits = traits.into_iter().map(|one| (one, true)).collect();
+    let written = Written::ALL.map(|written| (written.name(), written));
+    image.written = fields.word(sheet, "exe_written", &written).unwrap_or_default();
+    if let Some(text) = fields.text(sheet, "exe_changed") {
+        match humantime::parse_duration(text) {
+            Ok(age) => {
+                let at = DAY.saturating_sub(age).as_nanos();
+                image.ctime_ns = u64::try_from(at).unwrap_or(0);
+                image.mtime_ns = image.ctime_ns;
+            }
+            Err(_) => fields.wrong(sheet, "exe_changed", "expected an age (10s, 2h)"),
+        }
+    }
+    if let Some(text) = fields.text(sheet, "exe_sha256") {
+        match text.parse() {
+            Ok(sum) => image.found(Ok(sum)),
+            Err(()) => fields.wrong(sheet, "exe_sha256", "expected 64 hexadecimal digits"),
+        }
+    }
+    if let Some(text) = fields.text(sheet, "stdio_socket") {
+        match Stdio::parse(text) {
+            Some(one) => image.stdio = Box::new([one]),
+            None => fields.wrong(sheet, "stdio_socket", "expected `stdin inet stream [REMOTE]`"),
+        }
+    }
 }
 
 fn of_exe(exe: &str, pid: u32) -> Process {
@@ -170,12 +211,12 @@ fn read_event(
             let actions = read_actions(sheet, fields, &file_words());
             let path = fields.required(sheet, "file")?;
             let path = sheet.text(path, &fields.key("file"))?;
-            Body::File(file(path, actions.unwrap_or_default()))
+            Body::File(file(path, actions.unwrap_or_default(), other_names(sheet, fields)))
         }
         Mechanism::Execution => {
             let path = fields.text(sheet, "file").unwrap_or(process.exe());
             let actions = read_actions(sheet, fields, &file_words());
-            Body::File(file(path, actions.unwrap_or(EXECVE)))
+            Body::File(file(path, actions.unwrap_or(EXECVE), other_names(sheet, fields)))
         }
         Mechanism::NetworkFlows => {
             let mut flow = read_flow(sheet, fields, "tcp 10.0.0.2:40000 -> 192.0.2.1:443")?;
@@ -196,8 +237,7 @@ fn read_event(
             Body::Env(Env { name: name.into(), value: value.into(), length, truncated: false })
         }
     };
-    // Some fixed day: an example must not depend on when it runs.
-    let at = SystemTime::UNIX_EPOCH + Duration::from_hours(480_000);
+    let at = SystemTime::UNIX_EPOCH + DAY;
     Some(Event { mechanism, task: process.key, count: 1, first: at, last: at, body })
 }
 
@@ -210,7 +250,11 @@ fn read_actions(
     Some(Actions(found.into_iter().fold(0, |all, bits| all | bits)))
 }
 
-fn file(path: &str, actions: Actions) -> File {
+fn other_names(sheet: &mut Sheet, fields: &mut Fields<'_>) -> Vec<Text> {
+    fields.texts(sheet, "other_names").into_iter().map(|(_, name)| name.into()).collect()
+}
+
+fn file(path: &str, actions: Actions, names: Vec<Text>) -> File {
     File {
         path: path.into(),
         actions,
@@ -227,6 +271,7 @@ fn file(path: &str, actions: Actions) -> File {
         overlay: false,
         by_name: false,
         truncated: false,
+        names,
     }
 }
 

@@ -11,6 +11,7 @@ use super::example::Example;
 use super::files::FileRule;
 use super::flows::FlowRule;
 use super::pattern::Pattern;
+use super::subject::What;
 use super::times::Limit;
 
 /// One detection as its file describes it. Immutable; shared by rule sets and verdicts.
@@ -43,6 +44,14 @@ pub struct Recipe {
     pub place: Place,
     /// Hash of all that the recipe says: equal means unchanged.
     pub fingerprint: u64,
+}
+
+impl Recipe {
+    /// Whether it cannot decide without the content of the executable.
+    pub fn asks_content(&self) -> bool {
+        let mut items = self.arbitrary.iter().flat_map(|group| &group.items);
+        items.any(|item| item.what == What::ExeSha256)
+    }
 }
 
 /// Where a recipe comes from.

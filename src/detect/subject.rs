@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use crate::event::{Body, Event, Flow, Mechanism};
-use crate::state::Process;
+use crate::state::{Process, TRAITS, Trait};
+use crate::text::Text;
 
 use super::recipe::RecipeMechanism;
 
@@ -39,6 +40,25 @@ pub enum What {
     FilePath,
     /// Ours: the value of the variable.
     EnvValue,
+    /// Ours: a trait of the execution.
+    Is(Trait),
+    /// Ours: every name that the file was seen under.
+    FileNames,
+    /// Ours: any trait of gained privileges.
+    GainedPrivileges,
+    /// Ours: texts of the execution.
+    Argv0,
+    Pathname,
+    Script,
+    Interpreter,
+    LoaderTarget,
+    ExeWritten,
+    ExeSha256,
+    StdioSocket,
+    ExeSize,
+    ExeLinks,
+    ExeMtime,
+    ExeCtime,
 }
 
 /// Whose text is asked for.
@@ -123,7 +143,27 @@ pub const WHATS: &[(&str, What)] = &[
     ("flow_any_peers_and_ports", What::FlowAnyPeersAndPorts),
     ("file_path", What::FilePath),
     ("env_value", What::EnvValue),
+    ("file_names", What::FileNames),
+    ("gained_privileges", What::GainedPrivileges),
+    ("argv0", What::Argv0),
+    ("pathname", What::Pathname),
+    ("script", What::Script),
+    ("interpreter", What::Interpreter),
+    ("loader_target", What::LoaderTarget),
+    ("exe_written", What::ExeWritten),
+    ("exe_sha256", What::ExeSha256),
+    ("stdio_socket", What::StdioSocket),
+    ("exe_size", What::ExeSize),
+    ("exe_links", What::ExeLinks),
+    ("exe_mtime", What::ExeMtime),
+    ("exe_ctime", What::ExeCtime),
 ];
+
+/// All of them: [`WHATS`], and one for each trait of an execution.
+pub(super) fn whats() -> Vec<(&'static str, What)> {
+    let traits = TRAITS.iter().map(|(name, _, one)| (*name, What::Is(*one)));
+    WHATS.iter().copied().chain(traits).collect()
+}
 
 /// What a subject's values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +172,8 @@ pub enum Shape {
     Number,
     Address,
     Time,
+    /// It holds or it does not.
+    Flag,
 }
 
 impl Shape {
@@ -142,20 +184,26 @@ impl Shape {
             Self::Number => "number, numbers or a pattern",
             Self::Address => "cidr or a pattern",
             Self::Time => "time",
+            Self::Flag => "is: true or is: false",
         }
     }
 }
 
 impl What {
     pub fn name(self) -> &'static str {
-        WHATS.iter().find(|(_, what)| *what == self).map_or("", |(name, _)| name)
+        whats().into_iter().find(|(_, what)| *what == self).map_or("", |(name, _)| name)
     }
 
     pub const fn shape(self) -> Shape {
         match self {
             Self::TaskUid | Self::TaskPid | Self::TaskRetCode | Self::ParentPid => Shape::Number,
             Self::FlowLocalPorts | Self::FlowRemotePorts | Self::FlowAnyPorts => Shape::Number,
-            Self::TaskStart | Self::TaskExit => Shape::Time,
+            Self::ExeSize | Self::ExeLinks => Shape::Number,
+            Self::TaskStart | Self::TaskExit | Self::ExeMtime | Self::ExeCtime => Shape::Time,
+            Self::Is(_) | Self::GainedPrivileges => Shape::Flag,
+            Self::Argv0 | Self::Pathname | Self::Script | Self::Interpreter => Shape::Text,
+            Self::LoaderTarget | Self::ExeWritten | Self::ExeSha256 => Shape::Text,
+            Self::StdioSocket | Self::FileNames => Shape::Text,
             Self::FlowLocal | Self::FlowRemote | Self::FlowAnyPeers => Shape::Address,
             Self::Text(..) | Self::FilePath | Self::EnvValue => Shape::Text,
             Self::FlowProto | Self::FlowFamily | Self::FlowAnyPeersAndPorts => Shape::Text,
@@ -175,7 +223,7 @@ impl What {
         let env = mechanism.sees(Mechanism::EnvVars);
         let (there, needs) = match self {
             Self::EnvValue => (env, "a variable, which only recipes of env_vars have"),
-            Self::FilePath => {
+            Self::FilePath | Self::FileNames => {
                 (!env && !mechanism.is_network(), "a file, which only recipes on files have")
             }
             _ if name.starts_with("flow_") => {
@@ -185,6 +233,10 @@ impl What {
         };
         (!there).then(|| format!("`{name}` needs {needs}"))
     }
+}
+
+fn filled(text: &Text) -> Option<&str> {
+    Some(text.as_str()).filter(|text| !text.is_empty())
 }
 
 impl<'e> Subject<'e> {
@@ -208,13 +260,33 @@ impl<'e> Subject<'e> {
                 matches!(&self.event.body, Body::File(file) if test(file.path.as_str()))
                     || script.is_some_and(|script| test(script.as_str()))
             }
+            What::FileNames => match &self.event.body {
+                Body::File(file) => {
+                    test(file.path.as_str()) || file.names.iter().any(|name| test(name.as_str()))
+                }
+                _ => false,
+            },
             What::EnvValue => {
                 matches!(&self.event.body, Body::Env(env) if test(env.value.as_str()))
             }
+            What::Argv0 => self.process.image.args.first().is_some_and(|arg| test(arg.as_str())),
+            What::Pathname => filled(&self.process.image.pathname).is_some_and(test),
+            What::Script => self.process.image.script.as_ref().and_then(filled).is_some_and(test),
+            What::Interpreter => {
+                self.process.image.interpreter.as_ref().and_then(filled).is_some_and(test)
+            }
+            What::LoaderTarget => self.process.image.loader_target().is_some_and(test),
+            What::ExeWritten => {
+                self.process.image.inode != 0 && test(self.process.image.written.name())
+            }
+            What::ExeSha256 => {
+                matches!(self.process.image.sha256(), Some(Ok(sum)) if test(&sum.to_string()))
+            }
+            What::StdioSocket => self.process.image.stdio.iter().any(|one| test(&one.text())),
             _ => match what.shape() {
                 Shape::Number => self.any_number(what, &mut |value| test(&value.to_string())),
                 Shape::Address => self.any_address(what, &mut |value| test(&value.to_string())),
-                Shape::Text | Shape::Time => false,
+                Shape::Text | Shape::Time | Shape::Flag => false,
             },
         }
     }
@@ -245,6 +317,12 @@ impl<'e> Subject<'e> {
     pub(super) fn any_number(&self, what: What, test: &mut dyn FnMut(i64) -> bool) -> bool {
         let ports = || self.flow().map(|flow| (flow.local_port.into(), flow.remote_port.into()));
         match what {
+            What::ExeSize => {
+                self.process.image.inode != 0 && test(self.process.image.size.cast_signed())
+            }
+            What::ExeLinks => {
+                self.process.image.inode != 0 && test(self.process.image.links.into())
+            }
             What::TaskUid => test(self.process.creds.uid.into()),
             What::TaskPid => test(self.process.pid().into()),
             What::ParentPid => test(self.process.ppid.into()),
@@ -283,7 +361,20 @@ impl<'e> Subject<'e> {
         match what {
             What::TaskStart => self.process.start,
             What::TaskExit => self.process.end().map(|(at, _)| at),
+            What::ExeMtime => self.process.image.mtime(),
+            What::ExeCtime => self.process.image.ctime(),
             _ => None,
+        }
+    }
+
+    pub(super) fn holds(&self, what: What) -> bool {
+        let traits = self.process.image.traits;
+        match what {
+            What::Is(one) => traits.has(one),
+            What::GainedPrivileges => {
+                [Trait::Setuid, Trait::Setgid, Trait::FileCaps].iter().any(|one| traits.has(*one))
+            }
+            _ => false,
         }
     }
 

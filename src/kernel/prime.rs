@@ -19,9 +19,10 @@ use super::clock::Clock;
 use super::load::Kernel;
 use super::types::prime_task;
 use crate::event::TaskKey;
-use crate::plugins::execution::{describe, split};
+use crate::plugins::execution::{describe, split, written};
 use crate::state::processes::bounded_parent;
-use crate::state::{Creds, Image, Process, World};
+use crate::state::traits::is_tmpfile_name;
+use crate::state::{Creds, Image, Process, Trait, World};
 use crate::text::Text;
 
 /// Fills the tree; returns how many processes there were.
@@ -53,7 +54,7 @@ fn insert(task: &prime_task, world: &World, clock: &Clock) {
     let process = describe(key, &task.row, clock);
     world.processes.insert(Process {
         parent,
-        image: Arc::new(image(key.tgid)),
+        image: Arc::new(image(key.tgid, task.row.image_ns, clock)),
         cwd: link(key.tgid, "cwd"),
         ..process
     });
@@ -84,7 +85,7 @@ pub fn known_or_asked(world: &World, key: TaskKey) -> Arc<Process> {
             egid: at(&gids, 1),
             ..Creds::default()
         },
-        image: Arc::new(image(key.tgid)),
+        image: Arc::new(image(key.tgid, 0, &Clock::now())),
         cwd: link(key.tgid, "cwd"),
         comm: name.unwrap_or_default().into(),
         ..Process::default()
@@ -97,7 +98,7 @@ fn link(pid: u32, name: &str) -> Text {
 }
 
 /// A kernel thread has neither executable nor arguments; so has who ended while we looked.
-fn image(pid: u32) -> Image {
+fn image(pid: u32, image_ns: u64, clock: &Clock) -> Image {
     let mut exe = link(pid, "exe");
     let deleted = exe.as_str().ends_with(" (deleted)");
     if let Some(path) = exe.bytes().strip_suffix(b" (deleted)") {
@@ -105,16 +106,34 @@ fn image(pid: u32) -> Image {
     }
     let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let file = fs::metadata(format!("/proc/{pid}/exe")).ok();
-    Image {
-        memfd: exe.as_str().starts_with("/memfd:"),
-        deleted,
+    let memfd = exe.as_str().starts_with("/memfd:");
+    let tmpfile = deleted && is_tmpfile_name(&exe);
+    let traits = [
+        (Trait::Memfd, memfd),
+        (Trait::Tmpfile, tmpfile),
+        (Trait::Deleted, deleted && !memfd && !tmpfile),
+    ];
+    let mut image = Image {
         exe,
         args: split(&args),
         args_length: args.len() as u32,
-        dev: file.as_ref().map(MetadataExt::dev).unwrap_or_default(),
-        inode: file.as_ref().map(MetadataExt::ino).unwrap_or_default(),
+        traits: traits.into_iter().collect(),
         ..Image::default()
+    };
+    if let Some(file) = file {
+        let ns = |seconds: i64, ns: i64| seconds.unsigned_abs() * 1_000_000_000 + ns.unsigned_abs();
+        image.dev = file.dev();
+        image.inode = file.ino();
+        image.mode = file.mode();
+        image.uid = file.uid();
+        image.gid = file.gid();
+        image.size = file.size();
+        image.links = file.nlink() as u32;
+        image.mtime_ns = ns(file.mtime(), file.mtime_nsec());
+        image.ctime_ns = ns(file.ctime(), file.ctime_nsec());
+        image.written = written(image.ctime_ns, image_ns, clock);
     }
+    image
 }
 
 /// Gives open sockets their owners: the iterator writes them down, there is nothing to read.

@@ -19,13 +19,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use serde_json::Value;
 
+use super::waiting::{Room, Waiting, Wants};
 use super::{Build, Plugin};
 use crate::alert::{Alert, Host, RecipeFacts};
-use crate::detect::{Detector, Ruleset};
-use crate::event::{Event, Mechanism, TaskKey};
+use crate::content::Contents;
+use crate::detect::{Detector, Ruleset, Verdict};
+use crate::event::{Body, Event, Mechanism, TaskKey};
 use crate::journal::{Journal, Read, Sealed};
 use crate::state::{Process, World};
 
@@ -61,6 +63,7 @@ pub struct Surroundings {
     pub execution: Option<Sender<Command>>,
     /// The thread of the plugin that reads before this one (`Spec::reads_after`).
     pub names: Option<Sender<Command>>,
+    pub contents: Contents,
     /// Whether recipes are judged: lineage needs execution even where nobody asks for it.
     pub judges: bool,
 }
@@ -125,6 +128,8 @@ struct Driver {
     next: Instant,
     detector: Detector,
     around: Surroundings,
+    /// What waits for the content of an executable.
+    room: Room,
 }
 
 impl Driver {
@@ -149,6 +154,7 @@ impl Driver {
             next: Instant::now() + cadence,
             detector,
             around,
+            room: Room::new(),
         };
         driver.set_cadence(cadence);
         driver.watch_env()?;
@@ -156,13 +162,19 @@ impl Driver {
     }
 
     fn run(&mut self, inbox: &Receiver<Command>) {
+        let rung = self.room.rung.clone();
         loop {
-            let until = self.build_again.map_or(self.next, |again| again.min(self.next));
-            match inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(command) => self.obey(command),
-                Err(RecvTimeoutError::Timeout) => self.tick(),
-                Err(RecvTimeoutError::Disconnected) => break,
+            let wakes = [Some(self.next), self.build_again, self.room.until()];
+            let until = wakes.into_iter().flatten().min().unwrap_or(self.next);
+            select! {
+                recv(inbox) -> command => match command {
+                    Ok(command) => self.obey(command),
+                    Err(_) => break,
+                },
+                recv(rung) -> _ => {}
+                default(until.saturating_duration_since(Instant::now())) => self.tick(),
             }
+            self.release(false);
         }
         self.last();
     }
@@ -175,6 +187,8 @@ impl Driver {
         }
         self.cycle();
         self.cycle();
+        self.room.last();
+        self.release(true);
     }
 
     fn tick(&mut self) {
@@ -206,6 +220,8 @@ impl Driver {
                     .send(self.plugin.as_ref().map_or(Value::Null, |plugin| plugin.query(pid)));
             }
             Command::Rules(rules) => {
+                // Their candidates are numbers of the rules that go.
+                self.release(true);
                 self.around.rules = Arc::clone(&rules);
                 self.detector.reload(rules);
                 if let Err(error) = self.watch_env() {
@@ -256,7 +272,7 @@ impl Driver {
         }
         let judged = Instant::now();
         self.journal.stats.candidates.fetch_add(pending.len() as u64, Relaxed);
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.judge(&pending)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.judge(&mut pending)));
         self.journal.stats.judge_time.add(judged.elapsed());
         if outcome.is_err() {
             self.panicked("judging");
@@ -288,24 +304,83 @@ impl Driver {
     }
 
     /// Joins events with their processes and lets the recipes decide.
-    fn judge(&mut self, pending: &[(Event, Vec<usize>)]) {
+    fn judge(&mut self, pending: &mut [(Event, Vec<usize>)]) {
+        self.name_files(pending);
         let unknown =
             |(event, _): &&(Event, Vec<usize>)| !self.around.world.processes.knows(event.task);
         if pending.iter().find(unknown).is_some() {
             catch_up(self.around.execution.as_ref());
         }
-        for (event, candidates) in pending {
+        for (event, candidates) in pending.iter() {
             let process = self.who(event.task);
-            for verdict in self.detector.decide(candidates, event, &process) {
-                let facts = Arc::new(RecipeFacts::from(&*verdict.recipe));
-                let alert = Alert::new(&facts, verdict.note, event, &process, &self.around.host);
-                self.journal.stats.alerts.fetch_add(1, Relaxed);
-                if self.around.alerts.send(alert).is_err() {
-                    self.journal
-                        .stats
-                        .failed(&anyhow!("alerts have nowhere to go: dispatch ended"));
-                    return;
+            let wants = || Wants::Decision(candidates.clone());
+            if self.asks_content(candidates, &process)
+                && self.room.keeps(&self.around.contents, event, &process, wants)
+            {
+                continue;
+            }
+            self.decide(candidates, event, &process);
+        }
+    }
+
+    /// The other names of the files of candidates.
+    fn name_files(&self, pending: &mut [(Event, Vec<usize>)]) {
+        for (event, _) in pending.iter_mut().filter(|(_, candidates)| !candidates.is_empty()) {
+            if let Body::File(file) = &mut event.body
+                && file.inode != 0
+            {
+                file.names = self.around.world.files().names((file.dev, file.inode));
+            }
+        }
+    }
+
+    /// Whether a recipe that may fire needs the content of the executable. Which ones a script
+    /// brings is known only when they are decided.
+    fn asks_content(&self, candidates: &[usize], process: &Process) -> bool {
+        let recipes = self.detector.ruleset().recipes();
+        let asks = |number: &usize| recipes.get(*number).is_some_and(|one| one.asks_content());
+        candidates.iter().any(asks)
+            || (process.image.script.is_some() && recipes.iter().any(|one| one.asks_content()))
+    }
+
+    fn decide(&mut self, candidates: &[usize], event: &Event, process: &Arc<Process>) {
+        for verdict in self.detector.decide(candidates, event, process) {
+            let contents = &self.around.contents;
+            let wants = || Wants::Alert(Box::new(verdict.clone()));
+            if contents.for_alerts() && self.room.keeps(contents, event, process, wants) {
+                continue;
+            }
+            self.tell(verdict, event, process);
+        }
+    }
+
+    fn tell(&self, verdict: Verdict, event: &Event, process: &Arc<Process>) {
+        let facts = Arc::new(RecipeFacts::from(&*verdict.recipe));
+        let late = self.around.contents.for_alerts();
+        let mut alert = Alert::new(&facts, verdict.note, event, process, &self.around.host);
+        if let Body::File(file) = &mut alert.event.body
+            && file.names.is_empty()
+            && file.inode != 0
+        {
+            file.names = self.around.world.files().names((file.dev, file.inode));
+        }
+        self.journal.stats.alerts.fetch_add(1, Relaxed);
+        if self.around.alerts.send(alert.with_content(late)).is_err() {
+            self.journal.stats.failed(&anyhow!("alerts have nowhere to go: dispatch ended"));
+        }
+    }
+
+    /// Goes on with what has waited for a content.
+    fn release(&mut self, all: bool) {
+        for Waiting { event, process, wants, .. } in self.room.leaving(all) {
+            match wants {
+                Wants::Decision(candidates) => {
+                    let decide = || self.decide(&candidates, &event, &process);
+                    if catch_unwind(AssertUnwindSafe(decide)).is_err() {
+                        self.panicked("judging");
+                    }
                 }
+                Wants::Alert(verdict) => self.tell(*verdict, &event, &process),
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Forks, executions and ends: feeds the process tree, and tells of each executed image.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use ahash::AHashMap;
 use anyhow::Result;
@@ -14,12 +15,15 @@ use crate::kernel::clock::Clock;
 use crate::kernel::load::{Kernel, handle};
 use crate::kernel::prime::known_or_asked;
 use crate::kernel::types::{
-    exec_event, exec_row, file_action, file_flags, journal_id, node_key, path_node, task_key,
-    text_key, text_kind, text_row,
+    exec_event, exec_flags, exec_row, file_action, file_flags, journal_id, node_key, path_node,
+    task_key, text_key, text_kind, text_row,
 };
 use crate::state::process::bounded_text;
 use crate::state::processes::bounded_parent;
-use crate::state::{Creds, Image, Namespaces, Paths, Process, World};
+use crate::state::traits::is_tmpfile_name;
+use crate::state::{
+    Creds, Image, Namespaces, Paths, Process, Stdio, Trait, Traits, World, Written,
+};
 use crate::text::Text;
 
 pub const SPEC: Spec = Spec {
@@ -169,15 +173,28 @@ impl Execution {
             processes.get(parent.key).as_ref().unwrap_or(parent).count_child_exec();
         }
         let path = self.paths.get(row.exe_path);
-        let image = Arc::new(Image {
+        if path.fresh && !path.truncated {
+            let file = (device(row.exe_dev), row.exe_inode);
+            self.world.files_mut().saw(file, &path.text, false);
+        }
+        let mut image = Image {
             exe: path.text.clone(),
-            memfd: row.exe_flags & file_flags::FILE_MEMFD.0 != 0,
-            deleted: row.exe_flags & file_flags::FILE_DELETED.0 != 0,
-            overlay: row.exe_flags & file_flags::FILE_OVERLAY.0 != 0,
             dev: device(row.exe_dev),
             inode: row.exe_inode,
+            mode: row.exe_mode,
+            uid: row.exe_uid,
+            gid: row.exe_gid,
+            size: row.exe_size,
+            links: row.exe_nlink,
+            mtime_ns: row.exe_mtime_ns,
+            ctime_ns: row.exe_ctime_ns,
+            magic: row.exe_magic,
+            written: written(row.exe_ctime_ns, row.image_ns, clock),
+            stdio: Stdio::of(row),
             ..texts(key, row, chunks)
-        });
+        };
+        image.traits = traits(row, &image);
+        let image = Arc::new(image);
         let previous = before.filter(|before| before.key.tgid == key.tgid);
         processes.insert(Process {
             parent,
@@ -191,6 +208,52 @@ impl Execution {
         let body = Body::File(executable(&image, path.truncated));
         Event { mechanism: Mechanism::Execution, task: key, count: 1, first: at, last: at, body }
     }
+}
+
+/// Whether a file was changed since the system that a process runs in has started: the machine,
+/// or the first process of its pid namespace (`image_ns`, 0 in the initial one).
+pub(crate) fn written(ctime_ns: u64, image_ns: u64, clock: &Clock) -> Written {
+    let since = |ns: u64| {
+        let start = clock.at(ns).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Duration::from_nanos(ctime_ns) > start
+    };
+    match image_ns {
+        0 if since(0) => Written::Boot,
+        0 => Written::No,
+        start if since(start) => Written::Image,
+        _ => Written::No,
+    }
+}
+
+/// File systems whose files memfd_create makes: a dentry without a parent on any other one was
+/// opened by handle.
+const TMPFS: u32 = 0x0102_1994;
+const HUGETLBFS: u32 = 0x9584_58f6;
+
+fn traits(row: &exec_row, image: &Image) -> Traits {
+    let at = |flag: file_flags| row.exe_flags & flag.0 != 0;
+    let was = |flag: exec_flags| row.exec_flags & flag.0 != 0;
+    let nameless = at(file_flags::FILE_MEMFD);
+    let memory = [TMPFS, HUGETLBFS].contains(&row.exe_magic);
+    let deleted = at(file_flags::FILE_DELETED);
+    let tmpfile = deleted && is_tmpfile_name(&image.exe);
+    [
+        (Trait::Memfd, nameless && memory),
+        (Trait::Detached, nameless && !memory),
+        (Trait::Tmpfile, tmpfile),
+        (Trait::Deleted, deleted && !tmpfile),
+        (Trait::Overlay, at(file_flags::FILE_OVERLAY)),
+        (Trait::UpperLayer, was(exec_flags::EXEC_UPPER_LAYER)),
+        (Trait::Setuid, was(exec_flags::EXEC_SETUID)),
+        (Trait::Setgid, was(exec_flags::EXEC_SETGID)),
+        (Trait::FileCaps, was(exec_flags::EXEC_FILE_CAPS)),
+        (Trait::Secure, was(exec_flags::EXEC_SECURE)),
+        (Trait::BinfmtMisc, was(exec_flags::EXEC_BINFMT_MISC)),
+        (Trait::CwdDeleted, was(exec_flags::EXEC_CWD_DELETED)),
+        (Trait::Argv0Differs, image.argv0_differs()),
+    ]
+    .into_iter()
+    .collect()
 }
 
 /// The kernel's dev_t (12 bits of major, 20 of minor) as user space writes it.
@@ -209,15 +272,16 @@ fn executable(image: &Image, truncated: bool) -> File {
         counts,
         dev: image.dev,
         inode: image.inode,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        size: 0,
-        deleted: image.deleted,
-        anonymous: image.memfd,
-        overlay: image.overlay,
+        mode: image.mode,
+        uid: image.uid,
+        gid: image.gid,
+        size: image.size,
+        deleted: image.traits.has(Trait::Deleted),
+        anonymous: image.traits.has(Trait::Memfd) || image.traits.has(Trait::Tmpfile),
+        overlay: image.traits.has(Trait::Overlay),
         by_name: false,
         truncated,
+        names: Vec::new(),
     }
 }
 
@@ -275,13 +339,15 @@ fn texts(key: TaskKey, row: &exec_row, chunks: &Chunks) -> Image {
     } else {
         split(&[head, tail].concat())
     };
-    let text = |kind| (row.script != 0).then(|| Text::new(&join(kind)));
+    let pathname = Text::new(&join(text_kind::TEXT_PATHNAME));
+    let script = row.exec_flags & exec_flags::EXEC_SCRIPT.0 != 0;
     Image {
         args,
         args_length: row.args_length,
         args_truncated: truncated,
-        script: text(text_kind::TEXT_SCRIPT),
-        interpreter: text(text_kind::TEXT_INTERPRETER),
+        script: script.then(|| pathname.clone()),
+        interpreter: script.then(|| Text::new(&join(text_kind::TEXT_INTERPRETER))),
+        pathname,
         ..Image::default()
     }
 }

@@ -13,10 +13,14 @@ use crate::event::{Actions, Body, Event, FILE_ACTIONS, File, Mechanism};
 use crate::journal::{Read, Sealed, Table};
 use crate::kernel::clock::Clock;
 use crate::kernel::load::{Kernel, handle};
-use crate::kernel::types::{file_flags, file_key, file_row, journal_id, node_key, path_node};
+use crate::kernel::types::{
+    file_action, file_flags, file_key, file_row, journal_id, node_key, path_node,
+};
+use crate::state::files::FileId;
 use crate::state::paths::Path;
 use crate::state::recent::Recent;
 use crate::state::{Paths, World};
+use crate::text::Text;
 
 pub const SPEC: Spec = Spec {
     mechanism: Mechanism::FileAccess,
@@ -32,7 +36,7 @@ struct Tables {
     nodes: Table<node_key, path_node>,
 }
 
-fn prepare(kernel: &Kernel, config: &Config, _world: &Arc<World>) -> Result<Prepared> {
+fn prepare(kernel: &Kernel, config: &Config, world: &Arc<World>) -> Result<Prepared> {
     let maps = &kernel.skel.maps;
     let caches = &config.caches;
     let (rows, nodes) = (entries(caches.task_file), entries(caches.dirs + caches.bases));
@@ -40,6 +44,7 @@ fn prepare(kernel: &Kernel, config: &Config, _world: &Arc<World>) -> Result<Prep
         rows: Table::create(&handle(&maps.file_rows)?, 0, "rq_files", rows)?,
         nodes: Table::create(&handle(&maps.nodes)?, SPEC.journal * 2, "rq_file_path", nodes)?,
     });
+    let world = Arc::clone(world);
     let (files, tasks) = (entries(caches.files) as usize, entries(caches.rec_tasks) as usize);
     Ok(Prepared {
         store: kernel.store(&maps.file_rows)?,
@@ -48,6 +53,7 @@ fn prepare(kernel: &Kernel, config: &Config, _world: &Arc<World>) -> Result<Prep
         build: Box::new(move || {
             Ok(Box::new(FileAccess {
                 tables: Arc::clone(&tables),
+                world: Arc::clone(&world),
                 paths: Paths::new(files),
                 history: Recent::new(files),
                 hasher: RandomState::new(),
@@ -62,6 +68,7 @@ type Pid = (u64, u32);
 
 struct FileAccess {
     tables: Arc<Tables>,
+    world: Arc<World>,
     paths: Paths,
     /// What each process has done to each path so far.
     history: Recent<(Pid, u64), u32>,
@@ -73,7 +80,8 @@ struct FileAccess {
 impl Plugin for FileAccess {
     fn read(&mut self, sealed: &Sealed, out: &mut dyn FnMut(Event)) -> Result<Read> {
         let mut read = Read::default();
-        let Self { tables, paths, history, hasher, totals } = self;
+        let Self { tables, world, paths, history, hasher, totals } = self;
+        let mut fresh = Vec::new();
         tables.nodes.drain(sealed, |key, node| paths.add(key, node))?;
         read.rows = tables.rows.drain(sealed, |key, row| {
             let pid = (key.task.start_ns, key.task.tgid);
@@ -86,6 +94,10 @@ impl Plugin for FileAccess {
             }
             read.events += count;
             let path = paths.get(row.path);
+            let created = actions & 1 << file_action::FA_CREATE.0 != 0;
+            if path.fresh && key.inode != 0 && !path.truncated {
+                fresh.push(((device(key.dev), key.inode), path.text.clone(), created));
+            }
             // By its text: what is known by name only has another id than by its inode.
             let past = history.entry((pid, hasher.hash_one(path.text.as_str())));
             *past |= actions;
@@ -94,6 +106,7 @@ impl Plugin for FileAccess {
             out(event(key, row, &sealed.clock, count, body));
         })?;
         paths.end_epoch();
+        note_names(world, fresh);
         Ok(read)
     }
 
@@ -107,6 +120,18 @@ impl Plugin for FileAccess {
             found.push(json!({ "start_ns": start, "actions": actions }));
         }
         Value::Array(found)
+    }
+}
+
+/// New names of files; where a file was created in this epoch, that name comes first.
+fn note_names(world: &World, mut fresh: Vec<(FileId, Text, bool)>) {
+    if fresh.is_empty() {
+        return;
+    }
+    fresh.sort_by_key(|(_, _, created)| !created);
+    let mut files = world.files_mut();
+    for (file, name, created) in fresh {
+        files.saw(file, &name, created);
     }
 }
 
@@ -140,5 +165,6 @@ fn file(key: &file_key, row: &file_row, path: Path, actions: Actions, history: A
         overlay: row.flags & file_flags::FILE_OVERLAY.0 != 0,
         by_name: row.flags & file_flags::FILE_BY_NAME.0 != 0,
         truncated: path.truncated,
+        names: Vec::new(),
     }
 }

@@ -9,6 +9,7 @@ pub mod execution;
 pub mod file_access;
 pub mod network_flows;
 pub mod network_peers;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -25,6 +25,8 @@ pub struct Path {
     pub truncated: bool,
     /// It leads to no root: memfd, lazily unmounted.
     pub detached: bool,
+    /// Put together just now: this id was not known before (or not kept).
+    pub fresh: bool,
 }
 
 /// The components of one epoch, and texts kept over epochs.
@@ -70,7 +72,7 @@ impl Paths {
         if !path.truncated {
             self.texts.insert(id, path.clone());
         }
-        path
+        Path { fresh: true, ..path }
     }
 
     fn assemble(&self, leaf: u64) -> Path {

@@ -2,8 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use super::stdio::Stdio;
+use super::traits::{Traits, Written};
+use crate::content::{Sum, Untold};
 use crate::event::TaskKey;
 use crate::text::Text;
 
@@ -55,12 +58,32 @@ pub struct Image {
     pub script: Option<Text>,
     /// The dynamic loader that the ELF asks for is not known here; this is the `#!` program.
     pub interpreter: Option<Text>,
+    /// As execve was asked for it: a symbolic link's name, `/dev/fd/3`, a relative path. Empty
+    /// for what was executed before we watched.
+    pub pathname: Text,
     pub dev: u64,
     pub inode: u64,
-    pub memfd: bool,
-    pub deleted: bool,
-    pub overlay: bool,
+    /// `st_mode`, owner, bytes and names of the file, when it was executed.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub size: u64,
+    pub links: u32,
+    /// Nanoseconds since 1970, as the file system keeps them; 0 where unknown.
+    pub mtime_ns: u64,
+    pub ctime_ns: u64,
+    /// The file system's number (`linux/magic.h`); 0 where unknown.
+    pub magic: u32,
+    pub traits: Traits,
+    pub written: Written,
+    /// Standard streams that were sockets.
+    pub stdio: Box<[Stdio]>,
+    /// Set once, by whoever reads the file: see [`crate::content`].
+    pub sha256: OnceLock<Content>,
 }
+
+/// The SHA-256 of a file's content, or why it cannot be told.
+pub type Content = Result<Sum, Untold>;
 
 /// User, group and capability sets, as in `struct cred`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -168,6 +191,26 @@ impl Process {
 }
 
 impl Image {
+    /// What its content was found to be; none when nobody asked, or not yet.
+    pub fn sha256(&self) -> Option<Content> {
+        self.sha256.get().copied()
+    }
+
+    /// The first finding is kept.
+    pub(crate) fn found(&self, content: Content) {
+        let _ = self.sha256.set(content);
+    }
+
+    /// None where the file is not known.
+    pub fn mtime(&self) -> Option<SystemTime> {
+        (self.mtime_ns != 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_nanos(self.mtime_ns))
+    }
+
+    /// When the file was last changed, which no program can set.
+    pub fn ctime(&self) -> Option<SystemTime> {
+        (self.ctime_ns != 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_nanos(self.ctime_ns))
+    }
+
     pub fn args_joined(&self) -> String {
         let mut joined = String::new();
         for (at, arg) in self.args.iter().enumerate() {

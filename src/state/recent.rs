@@ -50,6 +50,11 @@ impl<K: Hash + Eq + Clone, V> Recent<K, V> {
         self.young.entry(key).or_default()
     }
 
+    /// The entry without counting as used: for readers that share the map.
+    pub fn peek(&self, key: &K) -> Option<&V> {
+        self.young.get(key).or_else(|| self.old.get(key))
+    }
+
     pub fn contains(&self, key: &K) -> bool {
         self.young.contains_key(key) || self.old.contains_key(key)
     }
