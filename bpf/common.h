@@ -156,6 +156,8 @@ static __always_inline __u64 mix(__u64 a, __u64 b)
 /* Entities call one another's facts through these; each stands in its entity's file. */
 extern __u64 intern_path(__u64 mount, __u64 dentry, __u32 journal, __u32 slot);
 extern __u64 intern_argument(__u64 parent, __u64 user_name, __u32 journal, __u32 slot);
+extern __u64 intern_passed(__s32 dirfd, __u64 user_name, __u32 journal, __u32 slot);
+extern __u64 intern_fd(__s32 fd, __u32 journal, __u32 slot);
 extern int record_file(__u64 file, __u32 action, __u32 also);
 extern int record_path(__s32 dirfd, __u64 name, __u32 action);
 extern int record_accept(__u64 file);

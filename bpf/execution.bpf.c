@@ -7,6 +7,7 @@
  * Threads are not rows: they share the image. A thread group ends when its last thread does.
  */
 #include "image.h"
+#include "activity.h"
 #include "task.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -70,6 +71,37 @@ static __always_inline struct exec_row *put_row(struct stay *stay, struct task_k
 	return row;
 }
 
+#define CLONE_NEWNS 0x00020000
+#define CLONE_NEWCGROUP 0x02000000
+#define CLONE_NEWUTS 0x04000000
+#define CLONE_NEWIPC 0x08000000
+#define CLONE_NEWUSER 0x10000000
+#define CLONE_NEWPID 0x20000000
+#define CLONE_NEWNET 0x40000000
+
+/* Compared, not asked for: clone3 has its flags in memory that the task can change. */
+static __always_inline void record_namespaces(struct task_struct *parent,
+					      struct task_struct *child)
+{
+	struct nsproxy *old = parent->nsproxy, *new = child->nsproxy;
+	__u64 made = 0;
+
+	if (!old || !new)
+		return;
+	if (old != new) {
+		made |= old->mnt_ns != new->mnt_ns ? CLONE_NEWNS : 0;
+		made |= old->cgroup_ns != new->cgroup_ns ? CLONE_NEWCGROUP : 0;
+		made |= old->uts_ns != new->uts_ns ? CLONE_NEWUTS : 0;
+		made |= old->ipc_ns != new->ipc_ns ? CLONE_NEWIPC : 0;
+		made |= old->net_ns != new->net_ns ? CLONE_NEWNET : 0;
+		made |= old->pid_ns_for_children != new->pid_ns_for_children ? CLONE_NEWPID : 0;
+	}
+	if (parent->cred->user_ns != child->cred->user_ns)
+		made |= CLONE_NEWUSER;
+	if (made)
+		record_activity(ACT_NAMESPACES_CREATE, made, 0);
+}
+
 SEC("tp_btf/sched_process_fork")
 TRACEPOINT(sched_process_fork, struct task_struct *parent, struct task_struct *child)
 {
@@ -77,8 +109,12 @@ TRACEPOINT(sched_process_fork, struct task_struct *parent, struct task_struct *c
 	struct task_key key;
 	struct stay stay;
 
-	if (child->pid != child->tgid || (child->flags & PF_KTHREAD) ||
-	    !enter(&stay, J_EXECUTION))
+	if (child->flags & PF_KTHREAD)
+		return 0;
+	if (child->pid != child->tgid)
+		return record_activity(ACT_THREAD_CREATE, 0, 0);
+	record_namespaces(parent, child);
+	if (!enter(&stay, J_EXECUTION))
 		return 0;
 	draft = new_draft();
 	if (!draft)

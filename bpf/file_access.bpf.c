@@ -94,7 +94,7 @@ static __always_inline __u64 name_of(struct file *file, struct dentry *dentry)
 
 static __always_inline void add(struct file_row *row, __u32 action)
 {
-	__sync_fetch_and_add(&row->counts[action & 15], 1);
+	__sync_fetch_and_add(&row->counts[action & (FA_COUNT - 1)], 1);
 }
 
 /* `action` of enum file_action happened to an open file, and `also` another, or the same. */
@@ -143,46 +143,20 @@ int record_file(__u64 address, __u32 action, __u32 also)
 	return 0;
 }
 
-/*
- * `action` happened to a path that the task passed. The base directory is a kernel object; the
- * string below it is the task's own word, read after the kernel has used it.
- */
+/* `action` happened to a path that the task passed (see intern_passed). */
 int record_path(__s32 dirfd, __u64 name, __u32 action)
 {
-	struct task_struct *task = current_task();
 	struct file_row *row, *draft = new_draft();
 	struct file_key key = {};
-	__u64 base = NODE_ROOT;
 	struct stay stay;
-	char first = 0;
 	void *rows;
 
 	if (!draft || !begin(&stay, &key))
 		return 0;
-	bpf_probe_read_user(&first, 1, (void *)name);
-	/* An absolute one begins at the task's own root, which a chroot has moved. */
-	if (first == '/') {
-		base = intern_path(address_in(task, fs, root.mnt),
-				   address_in(task, fs, root.dentry), J_FILE_ACCESS,
-				   stay.slot);
-	} else {
-		__u64 mount, dentry;
-
-		if (dirfd == AT_FDCWD) {
-			mount = address_in(task, fs, pwd.mnt);
-			dentry = address_in(task, fs, pwd.dentry);
-		} else {
-			struct file *file = kernel(fd_file(task, dirfd), file);
-
-			mount = address_in(file, f_path.mnt);
-			dentry = address_in(file, f_path.dentry);
-		}
-		base = intern_path(mount, dentry, J_FILE_ACCESS, stay.slot);
-	}
 	draft->flags = FILE_BY_NAME;
 	draft->first_ns = bpf_ktime_get_boot_ns();
 	draft->first_tick = bpf_jiffies64();
-	draft->path = intern_argument(base, name, J_FILE_ACCESS, stay.slot);
+	draft->path = intern_passed(dirfd, name, J_FILE_ACCESS, stay.slot);
 	key.name = draft->path;
 	rows = open_table(&stay, 1);
 	if (!rows)

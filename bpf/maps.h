@@ -76,6 +76,7 @@ EXPOSE(enum, exec_event);
 EXPOSE(enum, exec_flags);
 EXPOSE(enum, text_kind);
 EXPOSE(enum, flow_mark);
+EXPOSE(enum, activity);
 
 /* Set before load. Our own acts are not facts: reading the maps would feed them. */
 const volatile __u32 self_tgid __weak = 0;

@@ -260,3 +260,41 @@ __u64 intern_argument(__u64 parent, __u64 user_name, __u32 journal, __u32 slot)
 	}
 	return id;
 }
+
+/* The path of an open file of the current task; 0: there is none. */
+__u64 intern_fd(__s32 fd, __u32 journal, __u32 slot)
+{
+	__u64 address = fd_file(current_task(), fd);
+	struct file *file = kernel(address, file);
+
+	if (!address)
+		return 0;
+	return intern_path(address_in(file, f_path.mnt), address_in(file, f_path.dentry), journal,
+			   slot);
+}
+
+/*
+ * A path as the current task passed it. The directory that it begins at is a kernel object; the
+ * string below it is the task's own word, read after the kernel has used it.
+ */
+__u64 intern_passed(__s32 dirfd, __u64 user_name, __u32 journal, __u32 slot)
+{
+	struct task_struct *task = current_task();
+	char first = 0;
+	__u64 base;
+
+	bpf_probe_read_user(&first, 1, (void *)user_name);
+	/* An absolute one begins at the task's own root, which a chroot has moved. */
+	if (first == '/')
+		base = intern_path(address_in(task, fs, root.mnt),
+				   address_in(task, fs, root.dentry), journal, slot);
+	else if (dirfd == AT_FDCWD)
+		base = intern_path(address_in(task, fs, pwd.mnt), address_in(task, fs, pwd.dentry),
+				   journal, slot);
+	else
+		base = intern_fd(dirfd, journal, slot);
+	/* No name: the descriptor itself (AT_EMPTY_PATH). */
+	if (!first)
+		return base;
+	return intern_argument(base, user_name, journal, slot);
+}

@@ -16,6 +16,7 @@ enum journal_id {
 	J_NETWORK_FLOWS,
 	J_NETWORK_PEERS,
 	J_ENV_VARS,
+	J_ACTIVITY,
 	J_COUNT,
 };
 
@@ -115,7 +116,25 @@ enum file_action {
 	FA_CLOSE,
 	FA_LINK,
 	FA_EXECVE,
-	FA_COUNT,
+	/* From here on beyond the 15 that recipes of other programs know. */
+	FA_CHMOD,
+	FA_CHOWN,
+	FA_UTIMES,
+	FA_SETXATTR, /* set or removed, beside the two that follow */
+	FA_SETACL,
+	FA_SETCAP,
+	FA_SETFLAGS, /* immutable, append-only ... */
+	FA_SETID, /* its mode became set-user-id or set-group-id */
+	FA_SYMLINK,
+	FA_MKDIR,
+	FA_RMDIR,
+	FA_MKNOD,
+	FA_CLONE, /* shares another file's blocks (reflink) */
+	FA_MMAP_EXEC,
+	FA_MMAP_WRITE, /* shared and writable: written without a call */
+	FA_RECEIVE, /* an open file came in a message or out of another process */
+	FA_EXCHANGE, /* two names changed places */
+	FA_COUNT, /* 32: they are the bits of one word */
 };
 
 enum file_flags {
@@ -128,7 +147,7 @@ enum file_flags {
 struct file_row {
 	/* What every event writes comes first: with the key, it spans two cache lines. */
 	__u64 last_tick; /* jiffies: a clock read on every event would cost as much as the rest */
-	__u32 counts[16]; /* by enum file_action: a bit of the mask is a count that is not zero */
+	__u32 counts[FA_COUNT]; /* a bit of the mask is a count that is not zero */
 	__u64 first_ns; /* since boot, suspend included */
 	__u64 first_tick;
 	__u64 path; /* node id */
@@ -138,7 +157,7 @@ struct file_row {
 	__u32 gid;
 	__u32 flags;
 };
-SIZE_IS(file_row, 120);
+SIZE_IS(file_row, 184);
 
 /* execution: fork, exec and exit of one task image. */
 enum exec_event {
@@ -334,6 +353,89 @@ struct env_row {
 	__u8 value[ENV_VALUE];
 };
 SIZE_IS(env_row, 216);
+
+/*
+ * activity: what a task did to something that is neither a file nor a flow. What `a` and `b`
+ * are is told by the table in src/event/activity.rs, which names each activity.
+ */
+enum activity {
+	ACT_SIGNAL,
+	ACT_PTRACE,
+	ACT_PROCESS_VM_READ,
+	ACT_PROCESS_VM_WRITE,
+	ACT_PIDFD_GETFD,
+	ACT_COMM_CHANGE,
+	ACT_THREAD_CREATE,
+	ACT_NAMESPACES_CREATE,
+	ACT_MEMFD_CREATE,
+	ACT_USERFAULTFD,
+	ACT_IO_URING_SETUP,
+	ACT_IO_URING_REQUEST,
+	ACT_PERSONALITY,
+	ACT_SET_UID,
+	ACT_SET_GID,
+	ACT_SET_GROUPS,
+	ACT_CAPSET,
+	ACT_PRCTL,
+	ACT_KEYCTL,
+	ACT_ADD_KEY,
+	ACT_UNSHARE,
+	ACT_SETNS,
+	ACT_CHROOT,
+	ACT_PIVOT_ROOT,
+	ACT_MODULE_LOAD,
+	ACT_MODULE_UNLOAD,
+	ACT_BPF,
+	ACT_KEXEC_LOAD,
+	ACT_PERF_EVENT_OPEN,
+	ACT_KERNEL_LOG,
+	ACT_IO_PORTS,
+	ACT_REBOOT,
+	ACT_SET_TIME,
+	ACT_SET_HOSTNAME,
+	ACT_SWAP,
+	ACT_ACCOUNTING,
+	ACT_MOUNT,
+	ACT_UMOUNT,
+	ACT_MOVE_MOUNT,
+	ACT_OPEN_TREE,
+	ACT_FS_OPEN,
+	ACT_MOUNT_SETATTR,
+	ACT_BLOCK_SETUP,
+	ACT_SOCKET_CREATE,
+	ACT_BIND,
+	ACT_LISTEN,
+	ACT_CONNECT,
+	ACT_NETLINK_CONFIG,
+	ACT_MEMORY_EXEC,
+	ACT_COUNT,
+};
+
+struct activity_key {
+	struct task_key task;
+	__u64 a;
+	__u64 b;
+	__u64 subject; /* mixes all else that tells one from another: target, path, texts, code */
+	__u32 activity;
+	__s32 error; /* 0, or the errno with which it failed */
+};
+SIZE_IS(activity_key, 48);
+
+#define ACTIVITY_TEXT 64
+#define ACTIVITY_KIND 16
+struct activity_row {
+	__u64 last_tick;
+	__u32 count;
+	__u32 code; /* of sockets: family in the high half, port in the low one */
+	__u64 first_ns;
+	__u64 first_tick;
+	struct task_key target; /* start_ns 0: known by its pid only, as the task named it */
+	__u64 path; /* node id; 0: none */
+	__u64 other; /* a second path */
+	__u8 text[ACTIVITY_TEXT];
+	__u8 kind[ACTIVITY_KIND];
+};
+SIZE_IS(activity_row, 144);
 
 /* What the task iterator says of a process that was there before us. */
 struct prime_task {

@@ -5,9 +5,14 @@
 //! image, not the process itself: most events match no recipe, and only those that may match
 //! are joined with the process tree (see [`crate::state`]).
 
+mod activity;
+mod words;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+pub use activity::{ACTIVITIES, Activity, Address, Area, Detail, Kind, errno_name};
 
 use crate::text::Text;
 
@@ -35,11 +40,19 @@ pub enum Mechanism {
     NetworkFlows,
     NetworkPeers,
     EnvVars,
+    /// What is done to neither files nor flows: see [`ACTIVITIES`].
+    Activity,
 }
 
 impl Mechanism {
-    pub const ALL: [Self; 5] =
-        [Self::Execution, Self::FileAccess, Self::NetworkFlows, Self::NetworkPeers, Self::EnvVars];
+    pub const ALL: [Self; 6] = [
+        Self::Execution,
+        Self::FileAccess,
+        Self::NetworkFlows,
+        Self::NetworkPeers,
+        Self::EnvVars,
+        Self::Activity,
+    ];
 
     /// The name in recipes, configuration, status and `metadata.format`.
     pub const fn name(self) -> &'static str {
@@ -49,6 +62,7 @@ impl Mechanism {
             Self::NetworkFlows => "network_flows",
             Self::NetworkPeers => "network_peers",
             Self::EnvVars => "env_vars",
+            Self::Activity => "activity",
         }
     }
 }
@@ -73,16 +87,48 @@ pub enum Body {
     Flow(Flow),
     Peer(Peer),
     Env(Env),
+    Activity(Activity),
 }
 
 /// A set of file actions; bit numbers are those of the recipe language.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Actions(pub u32);
 
-/// Names of the 15 file actions, by bit number.
-pub const FILE_ACTIONS: [&str; 15] = [
-    "fasync", "flock", "fsync", "llseek", "mmap", "open", "read", "write", "rename", "truncate",
-    "unlink", "create", "close", "link", "execve",
+/// Names of the file actions, by bit number: `enum file_action` of bpf/types.h. The first 15 are
+/// those that existing recipes know.
+pub const FILE_ACTIONS: [&str; 32] = [
+    "fasync",
+    "flock",
+    "fsync",
+    "llseek",
+    "mmap",
+    "open",
+    "read",
+    "write",
+    "rename",
+    "truncate",
+    "unlink",
+    "create",
+    "close",
+    "link",
+    "execve",
+    "chmod",
+    "chown",
+    "utimes",
+    "setxattr",
+    "setacl",
+    "setcap",
+    "setflags",
+    "setid",
+    "symlink",
+    "mkdir",
+    "rmdir",
+    "mknod",
+    "clone",
+    "mmap_exec",
+    "mmap_write",
+    "receive",
+    "exchange",
 ];
 
 /// Names of the 10 flow actions, by bit number.
@@ -116,7 +162,7 @@ pub struct File {
     /// several actions that need not fall into one epoch.
     pub history: Actions,
     /// Kernel events per action, by bit number.
-    pub counts: [u32; 15],
+    pub counts: [u32; FILE_ACTIONS.len()],
     /// `st_dev` as `makedev(major, minor)`; 0 when only a name is known.
     pub dev: u64,
     /// 0 when only a name is known (see [`File::by_name`]).

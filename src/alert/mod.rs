@@ -5,6 +5,7 @@
 //! change (how processes ended) is noted when the alert is made, so that each printer writes the
 //! same. `docs/alerts.md` explains the JSON field by field.
 
+mod activity;
 mod facts;
 mod file;
 mod flow;
@@ -29,6 +30,7 @@ use crate::content::Untold;
 use crate::event::{Body, Event};
 use crate::state::Process;
 use crate::state::process::Content;
+use activity::ActivityJson;
 use file::FileJson;
 use flow::{DnsJson, EnvJson, FlowJson};
 use json::Stamp;
@@ -132,6 +134,8 @@ struct Envelope<'a> {
     dns: Option<DnsJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     env: Option<EnvJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    activity: Option<ActivityJson<'a>>,
     process: ProcessJson<'a>,
     background: Background<'a>,
     scenarios: Scenarios<'a>,
@@ -241,7 +245,7 @@ impl<'a> HostOs<'a> {
 impl Serialize for Alert {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (event, host) = (&self.event, &*self.host);
-        let (mut file, mut flow, mut dns, mut env) = (None, None, None, None);
+        let (mut file, mut flow, mut dns, mut env, mut activity) = (None, None, None, None, None);
         match &event.body {
             Body::File(body) => file = Some(FileJson::new(body, host)),
             Body::Flow(body) => flow = Some(FlowJson::new(event, body, host)),
@@ -250,6 +254,7 @@ impl Serialize for Alert {
                 dns = Some(DnsJson::new(body));
             }
             Body::Env(body) => env = Some(EnvJson::new(body)),
+            Body::Activity(body) => activity = Some(ActivityJson::new(body, host)),
         }
         let end = self.ends.first().copied().flatten();
         let content = self.contents.first().copied().flatten();
@@ -267,6 +272,7 @@ impl Serialize for Alert {
             flow,
             dns,
             env,
+            activity,
             process: ProcessJson::new(&self.process, end, content, host),
             background: Background { ancestry: self.ancestry() },
             scenarios: Scenarios { hostos: HostOs::new(host) },

@@ -136,6 +136,7 @@ pub(super) static KEYS: &[Key] = &[
         Field::Seconds(|c| &mut c.cadences.env_vars),
         "Environment variables.",
     ),
+    key("cadences.activity", Field::Seconds(|c| &mut c.cadences.activity), "Activities."),
     entries("caches.rec-tasks", |c| &mut c.caches.rec_tasks, "Ended processes kept in user space."),
     entries("caches.tasks", |c| &mut c.caches.tasks, "Execution rows of one epoch."),
     entries("caches.cmds", |c| &mut c.caches.cmds, UNUSED),
@@ -164,6 +165,11 @@ pub(super) static KEYS: &[Key] = &[
     entries("caches.flow-ref", |c| &mut c.caches.flow_ref, UNUSED),
     entries("caches.peers", |c| &mut c.caches.peers, "DNS answer chunks of one epoch."),
     entries("caches.envs", |c| &mut c.caches.envs, "Environment rows of one epoch."),
+    entries(
+        "caches.activities",
+        |c| &mut c.caches.activities,
+        "Activity rows of one epoch, and the path components that they need.",
+    ),
     key(
         "functionalities",
         Field::Names { at: |c| &mut c.functionalities, known: FUNCTIONALITIES },

@@ -106,6 +106,8 @@ pub struct Cadences {
     pub network_flows: Duration,
     #[serde(serialize_with = "seconds")]
     pub env_vars: Duration,
+    #[serde(serialize_with = "seconds")]
+    pub activity: Duration,
 }
 
 impl Default for Cadences {
@@ -117,6 +119,7 @@ impl Default for Cadences {
             network_peers: second,
             network_flows: second,
             env_vars: second,
+            activity: second,
         }
     }
 }
@@ -166,6 +169,8 @@ pub struct Caches {
     pub peers: u32,
     /// Environment rows of one epoch.
     pub envs: u32,
+    /// Activity rows of one epoch.
+    pub activities: u32,
 }
 
 impl Default for Caches {
@@ -187,6 +192,7 @@ impl Default for Caches {
             flow_ref: 32,
             peers: 1,
             envs: 4,
+            activities: 4,
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Detector {
     files: FileIndex,
     /// Recipes on flows and peers, by number.
     flows: Vec<usize>,
+    /// Recipes on activities, by number.
+    activities: Vec<usize>,
     /// Recipes on environment variables, by name and number.
     envs: AHashMap<Arc<str>, Vec<usize>>,
     /// Counters by the fingerprint of the recipe, so that they outlive a reload.
@@ -49,6 +51,7 @@ impl Detector {
             mechanism,
             files: FileIndex::default(),
             flows: Vec::new(),
+            activities: Vec::new(),
             envs: AHashMap::new(),
             times: AHashMap::new(),
             hasher: RandomState::new(),
@@ -65,12 +68,14 @@ impl Detector {
         let mine = all.filter(|(_, recipe)| recipe.mechanism.sees(self.mechanism));
         let mut files = Vec::new();
         self.flows.clear();
+        self.activities.clear();
         self.envs.clear();
         let mut kept = AHashMap::new();
         for (number, recipe) in mine {
             match &recipe.conditions {
                 Conditions::File(rule) => files.push((number, rule)),
                 Conditions::Flow(_) => self.flows.push(number),
+                Conditions::Activity(_) => self.activities.push(number),
                 Conditions::Env(rule) => {
                     for name in &rule.names {
                         self.envs.entry(name.clone()).or_default().push(number);
@@ -98,6 +103,15 @@ impl Detector {
             Body::File(file) => self.at_path(file, file.path.as_str(), out),
             Body::Flow(flow) => self.on_flows(|rule| rule.matches_flow(flow), out),
             Body::Peer(peer) => self.on_flows(|rule| rule.matches_peer(peer), out),
+            Body::Activity(activity) => {
+                let numbers = self.activities.iter().copied();
+                out.extend(numbers.filter(|number| {
+                    let recipe = self.ruleset.recipes.get(*number);
+                    recipe.is_some_and(|recipe| {
+                        matches!(&recipe.conditions, Conditions::Activity(rule) if rule.matches(activity))
+                    })
+                }));
+            }
             Body::Env(env) => {
                 let numbers = self.envs.get(&env.name).map_or(&[][..], Vec::as_slice);
                 let value = env.value.as_str();
@@ -158,7 +172,7 @@ impl Detector {
         let rule_of = |number: usize| -> Option<&FileRule> {
             match &recipes.get(number)?.conditions {
                 Conditions::File(rule) => Some(rule),
-                Conditions::Flow(_) | Conditions::Env(_) => None,
+                _ => None,
             }
         };
         self.files.candidates(path, (file.actions, file.history), rule_of, out);
@@ -177,7 +191,7 @@ impl Detector {
     fn env_rule(&self, number: usize) -> Option<&EnvRule> {
         match &self.ruleset.recipes.get(number)?.conditions {
             Conditions::Env(rule) => Some(rule),
-            Conditions::File(_) | Conditions::Flow(_) => None,
+            _ => None,
         }
     }
 }

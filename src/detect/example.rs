@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::event::{Actions, Body, Env, Event, File, Flow, Mechanism, Peer, TaskKey};
+use crate::event::{Actions, Body, Env, Event, FILE_ACTIONS, File, Flow, Mechanism, Peer, TaskKey};
 use crate::problem::Problem;
 use crate::state::{Creds, Image, Process, Stdio, TRAITS, Written};
 use crate::text::Text;
@@ -229,6 +229,7 @@ fn read_event(
             let addresses = read_addresses(sheet, fields);
             Body::Peer(Peer { names, addresses, rcode: 0, flow })
         }
+        Mechanism::Activity => Body::Activity(super::activity::read_example(sheet, fields)?),
         Mechanism::EnvVars => {
             let node = fields.required(sheet, "env")?;
             let text = sheet.text(node, &fields.key("env"))?;
@@ -259,7 +260,7 @@ fn file(path: &str, actions: Actions, names: Vec<Text>) -> File {
         path: path.into(),
         actions,
         history: actions,
-        counts: [0; 15],
+        counts: [0; FILE_ACTIONS.len()],
         dev: 0,
         inode: 0,
         mode: 0,

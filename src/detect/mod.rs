@@ -6,6 +6,7 @@
 //! event fires. Nothing here knows where events come from or where alerts go.
 
 mod actions;
+mod activity;
 pub mod arbitrary;
 pub mod attack;
 mod attack_table;
@@ -29,6 +30,7 @@ mod words;
 mod yaml;
 
 pub use actions::ActionRule;
+pub use activity::{ActivityRule, Outcome};
 pub use attack::{Attack, Label};
 pub use cidrs::CidrSet;
 pub use detector::{Detector, Verdict};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::event::Mechanism;
 
+use super::activity::ActivityRule;
 use super::fields::Fields;
 use super::files::FileRule;
 use super::flows::FlowRule;
@@ -204,6 +205,7 @@ fn read_conditions(
         Breed::FileAccess => seen_by_files,
         Breed::Execution => mechanism.sees(Mechanism::Execution),
         Breed::EnvVars => mechanism.sees(Mechanism::EnvVars),
+        Breed::Activity => mechanism.sees(Mechanism::Activity),
         _ => mechanism.is_network(),
     };
     if !fits {
@@ -217,6 +219,8 @@ fn read_conditions(
         let rule = FlowRule::read(sheet, fields);
         check_breed(sheet, fields, breed, &rule);
         Conditions::Flow(Box::new(rule))
+    } else if mechanism.sees(Mechanism::Activity) {
+        Conditions::Activity(ActivityRule::read(sheet, fields))
     } else {
         Conditions::Env(read_env(sheet, fields))
     })
@@ -229,7 +233,11 @@ fn check_breed(sheet: &mut Sheet, fields: &Fields<'_>, breed: Breed, rule: &Flow
         Breed::LocalDomains => ("local_domains", rule.local_names.is_some()),
         Breed::RemoteCidrs | Breed::RemoteIps => ("remote_cidrs", rule.remote.is_some()),
         Breed::LocalCidrs | Breed::LocalIps => ("local_cidrs", rule.local.is_some()),
-        Breed::FileAccess | Breed::Execution | Breed::EnvVars | Breed::NetworkFlows => return,
+        Breed::FileAccess
+        | Breed::Execution
+        | Breed::EnvVars
+        | Breed::NetworkFlows
+        | Breed::Activity => return,
     };
     if !given {
         let message = "a recipe of this breed needs this field";

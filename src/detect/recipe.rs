@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::event::Mechanism;
 use crate::problem::Problem;
 
+use super::activity::ActivityRule;
 use super::arbitrary::Group;
 use super::attack::Attack;
 use super::example::Example;
@@ -67,6 +68,7 @@ pub enum Conditions {
     File(FileRule),
     Flow(Box<FlowRule>),
     Env(EnvRule),
+    Activity(ActivityRule),
 }
 
 /// Environment variables by name, and what their value must look like.
@@ -98,6 +100,8 @@ pub enum Breed {
     EnvVars,
     /// Ours: ports, protocol or flow actions alone.
     NetworkFlows,
+    /// Ours: what is done to neither files nor flows.
+    Activity,
 }
 
 /// The names of breeds.
@@ -112,6 +116,7 @@ pub const BREEDS: &[(&str, Breed)] = &[
     ("local_ips", Breed::LocalIps),
     ("env_vars", Breed::EnvVars),
     ("network_flows", Breed::NetworkFlows),
+    ("activity", Breed::Activity),
 ];
 
 /// Which plugins' events a recipe sees.
@@ -129,6 +134,7 @@ pub const MECHANISMS: &[(&str, RecipeMechanism)] = &[
     ("network_peers", RecipeMechanism::One(Mechanism::NetworkPeers)),
     ("network_flows", RecipeMechanism::One(Mechanism::NetworkFlows)),
     ("env_vars", RecipeMechanism::One(Mechanism::EnvVars)),
+    ("activity", RecipeMechanism::One(Mechanism::Activity)),
 ];
 
 impl RecipeMechanism {

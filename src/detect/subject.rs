@@ -382,7 +382,7 @@ impl<'e> Subject<'e> {
         match &self.event.body {
             Body::Flow(flow) => Some(flow),
             Body::Peer(peer) => Some(&peer.flow),
-            Body::File(_) | Body::Env(_) => None,
+            Body::File(_) | Body::Env(_) | Body::Activity(_) => None,
         }
     }
 }

@@ -33,7 +33,7 @@ pub enum Need {
 pub struct Hook {
     pub fact: &'static str,
     pub mechanisms: &'static [Mechanism],
-    /// Programs of the object tier; none: not built yet.
+    /// Better programs, where the kernel takes all of them; none: there is one way only.
     pub object: &'static [&'static str],
     /// Programs of the tracepoint tier.
     pub tracepoint: &'static [&'static str],
@@ -45,7 +45,7 @@ pub struct Hook {
     pub lacks: &'static str,
 }
 
-use Mechanism::{FileAccess, NetworkFlows, NetworkPeers};
+use Mechanism::{Activity, FileAccess, NetworkFlows, NetworkPeers};
 
 /// `close` in the recipes' numbering of file actions.
 pub const CLOSE: u32 = 12;
@@ -71,8 +71,8 @@ pub const HOOKS: &[Hook] = &[
         lacks: "",
     },
     Hook {
-        fact: "files",
-        mechanisms: &[FileAccess, NetworkFlows, NetworkPeers],
+        fact: "files and activities",
+        mechanisms: &[FileAccess, NetworkFlows, NetworkPeers, Activity],
         object: &[],
         tracepoint: &["sys_exit"],
         need: Need::Always,
@@ -90,6 +90,36 @@ pub const HOOKS: &[Hook] = &[
         lost: "closes by exit, exec, dup2 and close_range",
         lacks: "the system calls' tracepoints (CONFIG_FTRACE_SYSCALLS=y) must be built into the \
                 kernel: `close` in recipes never comes true without them",
+    },
+    Hook {
+        fact: "signals",
+        mechanisms: &[Activity],
+        object: &[],
+        tracepoint: &["signal_generate"],
+        need: Need::Always,
+        lost: "",
+        lacks: "the tracepoint signal_generate must be built into the kernel: who is signalled is \
+                not told without it",
+    },
+    Hook {
+        fact: "io_uring requests",
+        mechanisms: &[Activity],
+        // Its name until Linux 6.3 was the second one.
+        object: &["io_uring_submit_req"],
+        tracepoint: &["io_uring_submit_sqe"],
+        need: Need::Always,
+        lost: "which file a request is about",
+        lacks: "this kernel has no io_uring (CONFIG_IO_URING): nothing is missed",
+    },
+    Hook {
+        fact: "names of threads",
+        mechanisms: &[Activity],
+        object: &[],
+        tracepoint: &["task_rename"],
+        need: Need::Always,
+        lost: "",
+        lacks: "the tracepoint task_rename must be built into the kernel: a thread that renames \
+                itself is not told without it",
     },
     Hook {
         fact: "flows",
@@ -142,9 +172,20 @@ impl Hook {
         }
     }
 
+    /// The better programs where none of them is refused.
+    fn programs(&self, refused: &[Refusal]) -> &'static [&'static str] {
+        let mine = |refusal: &Refusal| self.object.contains(&refusal.program.as_str());
+        if self.object.is_empty() || refused.iter().any(mine) {
+            self.tracepoint
+        } else {
+            self.object
+        }
+    }
+
     /// Half of a fact's programs would tell half-truths: one that is refused turns it off.
     fn off(&self, refused: &[Refusal]) -> Option<String> {
-        let mine = |refusal: &&Refusal| self.tracepoint.contains(&refusal.program.as_str());
+        let programs = self.programs(refused);
+        let mine = |refusal: &&Refusal| programs.contains(&refusal.program.as_str());
         refused.iter().find(mine).map(|refusal| format!("{refusal}: {}", self.lacks))
     }
 }
@@ -160,7 +201,7 @@ pub fn programs(
         .iter()
         .filter(|hook| hook.need != Need::Once && hook.wanted(mechanisms, actions))
         .filter(|hook| hook.off(refused).is_none())
-        .flat_map(|hook| hook.tracepoint)
+        .flat_map(|hook| hook.programs(refused))
         .copied()
         .collect()
 }
@@ -171,7 +212,7 @@ pub fn facts(mechanisms: &[Mechanism], actions: Actions, refused: &[Refusal]) ->
     wanted
         .map(|hook| {
             let off = hook.off(refused);
-            let programs = if off.is_none() { hook.tracepoint.to_vec() } else { Vec::new() };
+            let programs = if off.is_none() { hook.programs(refused).to_vec() } else { Vec::new() };
             Fact { fact: hook.fact, programs, lost: hook.lost, off }
         })
         .collect()

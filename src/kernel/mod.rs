@@ -39,7 +39,7 @@ macro_rules! plain {
 }
 
 plain! {
-    bell, dns_key, dns_row, env_key, env_name, env_row, exec_row, file_key, file_row, fill,
+    activity_key, activity_row, bell, dns_key, dns_row, env_key, env_name, env_row, exec_row, file_key, file_row, fill,
     flow_key, flow_row, ledger, limits, node_key, path_node, prime_task, task_key, text_key,
     text_row,
 }

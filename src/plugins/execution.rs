@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Plugin, Prepared, Spec, entries};
 use crate::config::Config;
-use crate::event::{Actions, Body, Event, File, Mechanism, TaskKey};
+use crate::event::{Actions, Body, Event, FILE_ACTIONS, File, Mechanism, TaskKey};
 use crate::journal::{Read, Sealed, Table};
 use crate::kernel::clock::Clock;
 use crate::kernel::load::{Kernel, handle};
@@ -263,7 +263,7 @@ pub(super) fn device(dev: u32) -> u64 {
 
 fn executable(image: &Image, truncated: bool) -> File {
     let execve = file_action::FA_EXECVE.0;
-    let mut counts = [0; 15];
+    let mut counts = [0; FILE_ACTIONS.len()];
     counts[execve as usize] = 1;
     File {
         path: image.exe.clone(),

@@ -74,7 +74,7 @@ struct FileAccess {
     history: Recent<(Pid, u64), u32>,
     hasher: RandomState,
     /// Events of each process, by action.
-    totals: Recent<Pid, [u64; 15]>,
+    totals: Recent<Pid, [u64; FILE_ACTIONS.len()]>,
 }
 
 impl Plugin for FileAccess {
@@ -87,7 +87,7 @@ impl Plugin for FileAccess {
             let pid = (key.task.start_ns, key.task.tgid);
             let (mut count, mut actions) = (0, 0);
             let total = totals.entry(pid);
-            for (bit, happened) in row.counts.iter().take(15).enumerate() {
+            for (bit, happened) in row.counts.iter().enumerate() {
                 count += u64::from(*happened);
                 total[bit] += u64::from(*happened);
                 actions |= u32::from(*happened > 0) << bit;
@@ -147,13 +147,11 @@ fn event(key: &file_key, row: &file_row, clock: &Clock, count: u64, body: Body) 
 }
 
 fn file(key: &file_key, row: &file_row, path: Path, actions: Actions, history: Actions) -> File {
-    let mut counts = [0; 15];
-    counts.copy_from_slice(&row.counts[..15]);
     File {
         path: path.text,
         actions,
         history,
-        counts,
+        counts: row.counts,
         dev: device(key.dev),
         inode: key.inode,
         mode: row.mode,

@@ -3,6 +3,7 @@
 //! A plugin knows its tables and the state it feeds. It does not know recipes, alerts or
 //! printers; the thread that drives it (see [`driver`]) does.
 
+pub mod activity;
 pub mod driver;
 pub mod env_vars;
 pub mod execution;
@@ -65,8 +66,14 @@ pub struct Spec {
 
 /// In the order of their start; they finish in the reverse order, so that the process tree is
 /// still fed while others ask it, and names while flows ask for them.
-pub const PLUGINS: &[Spec] =
-    &[execution::SPEC, file_access::SPEC, network_peers::SPEC, network_flows::SPEC, env_vars::SPEC];
+pub const PLUGINS: &[Spec] = &[
+    execution::SPEC,
+    file_access::SPEC,
+    network_peers::SPEC,
+    network_flows::SPEC,
+    env_vars::SPEC,
+    activity::SPEC,
+];
 
 /// Entries that a `caches:` value stands for.
 pub(crate) fn entries(thousands: u32) -> u32 {

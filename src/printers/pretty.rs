@@ -8,7 +8,9 @@ use std::fmt::{self, Display, Write};
 use std::sync::Arc;
 
 use crate::alert::{Alert, Importance, in_range, protocol, shows_value};
-use crate::event::{Actions, Body, Env, File, Flow, Mechanism, Peer};
+use crate::event::{
+    Actions, Activity, Body, Env, FILE_ACTIONS, File, Flow, Mechanism, Peer, errno_name,
+};
 use crate::printers::terminal::{escape, quote, shorten};
 use crate::printers::users::Users;
 use crate::state::Process;
@@ -37,8 +39,23 @@ const BOLD: Colour = Colour("1");
 
 /// What a person would say was done, by bit of the action set. The most telling first: a write
 /// also opens and closes.
-const DEEDS: [(u32, &str); 15] = [
+const DEEDS: [(u32, &str); FILE_ACTIONS.len()] = [
     (14, "executed"),
+    (22, "made set-id"),
+    (20, "gave capabilities to"),
+    (21, "changed the flags of"),
+    (15, "changed the mode of"),
+    (16, "changed the owner of"),
+    (19, "changed the ACL of"),
+    (18, "changed attributes of"),
+    (31, "exchanged"),
+    (27, "cloned into"),
+    (26, "made the node"),
+    (24, "made the directory"),
+    (25, "removed the directory"),
+    (23, "made the link"),
+    (30, "received"),
+    (17, "changed the times of"),
     (10, "removed"),
     (8, "renamed"),
     (13, "linked"),
@@ -46,6 +63,8 @@ const DEEDS: [(u32, &str); 15] = [
     (9, "truncated"),
     (7, "wrote"),
     (6, "read"),
+    (28, "mapped to execute"),
+    (29, "mapped to write"),
     (4, "mapped"),
     (2, "synced"),
     (1, "locked"),
@@ -56,7 +75,7 @@ const DEEDS: [(u32, &str); 15] = [
 ];
 
 /// Deeds after this many in [`DEEDS`] are told only when there is no other.
-const TELLING: usize = 9;
+const TELLING: usize = 26;
 
 impl Pretty {
     pub fn new(colour: bool) -> Self {
@@ -161,6 +180,7 @@ fn told(alert: &Alert) -> String {
         Body::Flow(flow) => format!("{who} {}", conversation(flow)),
         Body::Peer(peer) => format!("{who} {}", answer(peer)),
         Body::Env(env) => format!("{who} has {}", variable(env)),
+        Body::Activity(activity) => format!("{who} {}", activity_told(activity)),
     }
 }
 
@@ -235,6 +255,22 @@ fn answer(peer: &Peer) -> String {
     }
 }
 
+/// `ptrace (request attach) of sshd[800]`, or how it failed.
+fn activity_told(activity: &Activity) -> String {
+    let mut text = format!("did {}", activity.kind().name);
+    for (label, detail) in activity.details() {
+        // Writing into a String does not fail.
+        let _ = write!(text, " {label}={}", quote(&detail.to_string(), ITEM));
+    }
+    if let Some(target) = &activity.target {
+        let _ = write!(text, " to {}[{}]", called(target), target.pid());
+    }
+    if activity.error != 0 {
+        let _ = write!(text, " in vain ({})", errno_name(activity.error));
+    }
+    text
+}
+
 fn variable(env: &Env) -> String {
     match shows_value(&env.name) {
         true => format!("{}={}", short(&env.name), short(env.value.as_str())),
@@ -257,12 +293,11 @@ fn lineage(process: &Process) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::FILE_ACTIONS;
 
     #[test]
     fn each_action_has_one_deed() {
         let bits = DEEDS.iter().fold(0u32, |bits, (bit, _)| bits | 1 << bit);
-        assert_eq!(bits, (1 << FILE_ACTIONS.len()) - 1);
+        assert_eq!(bits.count_ones() as usize, FILE_ACTIONS.len());
     }
 
     #[test]
