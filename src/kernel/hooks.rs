@@ -43,6 +43,8 @@ pub struct Hook {
     /// For who runs a kernel that refuses these programs: what it lacks, what is not told, and
     /// what can be done.
     pub lacks: &'static str,
+    /// How the same is told without these programs; empty: it is off.
+    pub instead: &'static str,
 }
 
 use Mechanism::{FileAccess, NetworkFlows, NetworkPeers};
@@ -60,6 +62,7 @@ pub const HOOKS: &[Hook] = &[
         need: Need::Always,
         lost: "",
         lacks: "",
+        instead: "",
     },
     Hook {
         fact: "processes that were there before",
@@ -69,6 +72,7 @@ pub const HOOKS: &[Hook] = &[
         need: Need::Once,
         lost: "",
         lacks: "",
+        instead: "",
     },
     Hook {
         fact: "files",
@@ -80,6 +84,7 @@ pub const HOOKS: &[Hook] = &[
                io_uring requests are not seen",
         lacks: "the system calls' tracepoints (CONFIG_FTRACE_SYSCALLS=y) must be built into the \
                 kernel: without them neither files nor who accepts connections are told",
+        instead: "",
     },
     Hook {
         fact: "closes",
@@ -90,6 +95,7 @@ pub const HOOKS: &[Hook] = &[
         lost: "closes by exit, exec, dup2 and close_range",
         lacks: "the system calls' tracepoints (CONFIG_FTRACE_SYSCALLS=y) must be built into the \
                 kernel: `close` in recipes never comes true without them",
+        instead: "",
     },
     Hook {
         fact: "flows",
@@ -100,6 +106,7 @@ pub const HOOKS: &[Hook] = &[
         lost: "attempts that send no packet",
         lacks: "programs of control groups (CONFIG_CGROUP_BPF=y) must be built into the kernel: \
                 without them neither flows nor names of peers are told",
+        instead: "",
     },
     Hook {
         fact: "sockets that were open before",
@@ -108,8 +115,9 @@ pub const HOOKS: &[Hook] = &[
         tracepoint: &["prime_sockets"],
         need: Need::Once,
         lost: "",
-        lacks: "Linux 5.11 (bpf_sock_from_file) or newer is needed: packets of connections that \
-                are older than raqib are counted as `unowned` until whoever holds them restarts",
+        lacks: "Linux 5.11 (bpf_sock_from_file) or newer is needed",
+        instead: "asked of each process by pidfd_getfd, as this kernel's iterators know no \
+                  sockets (Linux 5.11 has one that does)",
     },
 ];
 
@@ -131,6 +139,8 @@ pub struct Fact {
     pub lost: &'static str,
     /// Why it is off although it is wanted, and what can be done.
     pub off: Option<String>,
+    /// How it is told without programs; empty: by them.
+    pub instead: &'static str,
 }
 
 impl Hook {
@@ -172,9 +182,20 @@ pub fn facts(mechanisms: &[Mechanism], actions: Actions, refused: &[Refusal]) ->
         .map(|hook| {
             let off = hook.off(refused);
             let programs = if off.is_none() { hook.tracepoint.to_vec() } else { Vec::new() };
-            Fact { fact: hook.fact, programs, lost: hook.lost, off }
+            let instead = off.is_some() && !hook.instead.is_empty();
+            let off = off.filter(|_| !instead);
+            let instead = if instead { hook.instead } else { "" };
+            Fact { fact: hook.fact, programs, lost: hook.lost, instead, off }
         })
         .collect()
+}
+
+impl Fact {
+    /// In a few words: the fact, and what tells it.
+    pub fn told(&self) -> String {
+        let by = self.programs.join(", ");
+        format!("{} ({})", self.fact, if self.instead.is_empty() { &by } else { self.instead })
+    }
 }
 
 /// Attached programs; dropping it detaches them all.
