@@ -43,6 +43,9 @@ pub struct Hook {
     /// For who runs a kernel that refuses these programs: what it lacks, what is not told, and
     /// what can be done.
     pub lacks: &'static str,
+    /// A name that the kernel's BTF has if it takes these programs; empty: known by trying, which
+    /// costs a kernel that refuses a second attempt.
+    pub asks: &'static str,
     /// How the same is told without these programs; empty: it is off.
     pub instead: &'static str,
 }
@@ -62,6 +65,7 @@ pub const HOOKS: &[Hook] = &[
         need: Need::Always,
         lost: "",
         lacks: "",
+        asks: "",
         instead: "",
     },
     Hook {
@@ -72,6 +76,7 @@ pub const HOOKS: &[Hook] = &[
         need: Need::Once,
         lost: "",
         lacks: "",
+        asks: "",
         instead: "",
     },
     Hook {
@@ -84,6 +89,7 @@ pub const HOOKS: &[Hook] = &[
                io_uring requests are not seen",
         lacks: "the system calls' tracepoints (CONFIG_FTRACE_SYSCALLS=y) must be built into the \
                 kernel: without them neither files nor who accepts connections are told",
+        asks: "",
         instead: "",
     },
     Hook {
@@ -95,6 +101,7 @@ pub const HOOKS: &[Hook] = &[
         lost: "closes by exit, exec, dup2 and close_range",
         lacks: "the system calls' tracepoints (CONFIG_FTRACE_SYSCALLS=y) must be built into the \
                 kernel: `close` in recipes never comes true without them",
+        asks: "",
         instead: "",
     },
     Hook {
@@ -106,6 +113,7 @@ pub const HOOKS: &[Hook] = &[
         lost: "attempts that send no packet",
         lacks: "programs of control groups (CONFIG_CGROUP_BPF=y) must be built into the kernel: \
                 without them neither flows nor names of peers are told",
+        asks: "",
         instead: "",
     },
     Hook {
@@ -116,6 +124,7 @@ pub const HOOKS: &[Hook] = &[
         need: Need::Once,
         lost: "",
         lacks: "Linux 5.11 (bpf_sock_from_file) or newer is needed",
+        asks: "BPF_FUNC_sock_from_file",
         instead: "asked of each process by pidfd_getfd, as this kernel's iterators know no \
                   sockets (Linux 5.11 has one that does)",
     },
@@ -123,6 +132,20 @@ pub const HOOKS: &[Hook] = &[
 
 /// What every other fact is told with.
 const ESSENTIAL: [&str; 2] = ["processes", "processes that were there before"];
+
+/// Programs that need not be tried: what they ask for is not in this kernel.
+pub fn missing() -> Vec<Refusal> {
+    let asking: Vec<&Hook> = HOOKS.iter().filter(|hook| !hook.asks.is_empty()).collect();
+    let Ok(btf) = std::fs::read("/sys/kernel/btf/vmlinux") else { return Vec::new() };
+    let lacking = asking.into_iter().filter(|hook| !super::host::names(&btf, hook.asks));
+    lacking
+        .flat_map(|hook| hook.tracepoint.iter().map(move |program| (program, hook.asks)))
+        .map(|(program, asks)| Refusal {
+            program: (*program).to_owned(),
+            reason: format!("it has no {asks}"),
+        })
+        .collect()
+}
 
 /// Whether nothing could be told without this program.
 pub fn essential(program: &str) -> bool {
