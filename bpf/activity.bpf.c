@@ -167,8 +167,7 @@ static __always_inline __u64 path_argument(const struct activity_args *args, __u
 	return path ? intern_passed(base, argument(args, path), J_ACTIVITY, slot) : 0;
 }
 
-/* Global, so that it is verified once and alone. */
-__weak int shape_draft(__u32 activity, __u32 slot)
+static __always_inline int shape_draft(__u32 activity, __u32 slot)
 {
 	struct activity_draft *draft = this_draft();
 	__u32 zero = 0;
@@ -362,7 +361,7 @@ static __always_inline void describe_sockaddr(struct activity_draft *draft, __u6
 }
 
 /* What the table cannot say; false: this one is no fact. */
-__weak int finish_draft(__u32 activity, __u32 slot)
+static __always_inline int finish_draft(__u32 activity, __u32 slot)
 {
 	struct activity_draft *draft = this_draft();
 	__u32 zero = 0;

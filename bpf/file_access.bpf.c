@@ -40,7 +40,7 @@ static __always_inline bool begin(struct stay *stay, struct file_key *key)
 }
 
 /* Everything that only a new row needs: the path walk is the costly part. */
-static __noinline struct file_row *describe(__u64 address, __u32 slot)
+static __always_inline struct file_row *describe(__u64 address, __u32 slot)
 {
 	struct file *file = kernel(address, file);
 	struct dentry *dentry = get(file, f_path.dentry);

@@ -261,8 +261,7 @@ __u64 intern_argument(__u64 parent, __u64 user_name, __u32 journal, __u32 slot)
 	return id;
 }
 
-/* The path of an open file of the current task; 0: there is none. */
-__u64 intern_fd(__s32 fd, __u32 journal, __u32 slot)
+static __always_inline __u64 fd_path(__s32 fd, __u32 journal, __u32 slot)
 {
 	__u64 address = fd_file(current_task(), fd);
 	struct file *file = kernel(address, file);
@@ -271,6 +270,12 @@ __u64 intern_fd(__s32 fd, __u32 journal, __u32 slot)
 		return 0;
 	return intern_path(address_in(file, f_path.mnt), address_in(file, f_path.dentry), journal,
 			   slot);
+}
+
+/* The path of an open file of the current task; 0: there is none. */
+__u64 intern_fd(__s32 fd, __u32 journal, __u32 slot)
+{
+	return fd_path(fd, journal, slot);
 }
 
 /*
@@ -292,7 +297,7 @@ __u64 intern_passed(__s32 dirfd, __u64 user_name, __u32 journal, __u32 slot)
 		base = intern_path(address_in(task, fs, pwd.mnt), address_in(task, fs, pwd.dentry),
 				   journal, slot);
 	else
-		base = intern_fd(dirfd, journal, slot);
+		base = fd_path(dirfd, journal, slot);
 	/* No name: the descriptor itself (AT_EMPTY_PATH). */
 	if (!first)
 		return base;

@@ -417,7 +417,7 @@ static __always_inline int on_fcntl(struct task_struct *task, struct args *args)
 }
 
 /* Hands the call over to the activities; through a map, since pointers cannot cross. */
-static __noinline int on_call(struct args *args, __u32 activity, __s64 ret, __u32 variant)
+static __always_inline int on_call(struct args *args, __u32 activity, __s64 ret, __u32 variant)
 {
 	__u32 zero = 0;
 	struct activity_args *there = bpf_map_lookup_elem(&activity_calls, &zero);
@@ -431,7 +431,7 @@ static __noinline int on_call(struct args *args, __u32 activity, __s64 ret, __u3
 	return record_call(activity, ret);
 }
 
-static __noinline int on_ioctl(struct task_struct *task, struct args *args, __s64 ret)
+static __always_inline int on_ioctl(struct task_struct *task, struct args *args, __s64 ret)
 {
 	__u32 command = args->at[1];
 
@@ -477,7 +477,7 @@ static __always_inline __u32 xattr_action(__u64 user_name)
 }
 
 /* Open files that came with a message. */
-static __noinline int on_message(struct task_struct *task, __u64 user)
+static __always_inline int on_message(struct task_struct *task, __u64 user)
 {
 	struct user_msghdr message = {};
 	struct cmsghdr head = {};
@@ -501,7 +501,7 @@ static __noinline int on_message(struct task_struct *task, __u64 user)
 	return 0;
 }
 
-static __noinline int rarer(struct args *args, __u32 act, __u32 action, __s64 ret)
+static __always_inline int rarer(struct args *args, __u32 act, __u32 action, __s64 ret)
 {
 	struct task_struct *task = current_task();
 	__u64 first = 0;
@@ -537,7 +537,10 @@ static __noinline int rarer(struct args *args, __u32 act, __u32 action, __s64 re
 	return 0;
 }
 
-/* The rarer acts, apart from the path that every open, read and write takes. */
+/*
+ * The rarer acts, apart from the path that every open, read and write takes. What it calls is
+ * inlined: the kernel allows eight frames, and a path is put away in the eighth.
+ */
 static __noinline int rare(struct args *args, __u32 act, __u32 action, __s64 ret)
 {
 	struct task_struct *task = current_task();

@@ -26,7 +26,8 @@ use crate::event::{Actions, Mechanism};
 use crate::journal::Journal;
 use crate::kernel::hooks::{self, Attached, Fact};
 use crate::kernel::load::{Kernel, handle};
-use crate::kernel::{host, prime};
+use crate::kernel::refusal::Refusal;
+use crate::kernel::{descriptors, host, prime};
 use crate::plugins::driver::{Command, Running, Surroundings};
 use crate::plugins::{PLUGINS, Prepared, entries};
 use crate::printers::{Output, Settings};
@@ -260,14 +261,17 @@ impl Component for Hooking {
         let facts = attach(wires)?;
         let kernel = wires.kernel.as_ref().context("the kernel side is not loaded")?;
         let primed = prime::processes(kernel, &wires.world)?;
-        let primes = facts.iter().any(|fact| fact.programs.contains(&"prime_sockets"));
-        if wires.cgroup.is_some() && primes {
-            prime::sockets(kernel)?;
+        if wires.cgroup.is_some() {
+            let refused = |refusal: &Refusal| refusal.program == "prime_sockets";
+            if kernel.refused.iter().any(refused) {
+                descriptors::sockets(kernel, &wires.world)?;
+            } else {
+                prime::sockets(kernel)?;
+            }
         }
         let took = wires.began.elapsed();
         let on = facts.iter().filter(|fact| fact.off.is_none());
-        let names: Vec<String> =
-            on.map(|fact| format!("{} ({})", fact.fact, fact.programs.join(", "))).collect();
+        let names: Vec<String> = on.map(Fact::told).collect();
         log::info!("watching {} on Linux {}", names.join("; "), host::release());
         log::info!(
             "{} recipes, {primed} processes known, ready after {} ms",

@@ -55,10 +55,14 @@ impl Status {
             .facts
             .iter()
             .map(|fact| {
-                let tier = if fact.off.is_none() { "tracepoint" } else { "off" };
+                let tier = match (&fact.off, fact.instead) {
+                    (Some(_), _) => "off",
+                    (None, "") => "tracepoint",
+                    (None, _) => "process",
+                };
                 json!({
                     "fact": fact.fact, "tier": tier, "programs": fact.programs,
-                    "lost": fact.lost, "off": fact.off,
+                    "lost": fact.lost, "off": fact.off, "instead": fact.instead,
                 })
             })
             .collect();
@@ -118,7 +122,8 @@ pub fn text(status: &Value) -> String {
     for hook in list("hooks") {
         let programs: Vec<&str> =
             hook["programs"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let why = hook["off"].as_str().map_or_else(|| programs.join(", "), str::to_owned);
+        let why = hook["off"].as_str().or(hook["instead"].as_str().filter(|how| !how.is_empty()));
+        let why = why.map_or_else(|| programs.join(", "), str::to_owned);
         out += &format!("{:<32} {:<11} {why}\n", word(&hook, "fact"), word(&hook, "tier"));
     }
     out += &format!(

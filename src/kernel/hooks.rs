@@ -43,6 +43,11 @@ pub struct Hook {
     /// For who runs a kernel that refuses these programs: what it lacks, what is not told, and
     /// what can be done.
     pub lacks: &'static str,
+    /// A name that the kernel's BTF has if it takes these programs; empty: known by trying, which
+    /// costs a kernel that refuses a second attempt.
+    pub asks: &'static str,
+    /// How the same is told without these programs; empty: it is off.
+    pub instead: &'static str,
 }
 
 use Mechanism::{Activity, FileAccess, NetworkFlows, NetworkPeers};
@@ -60,6 +65,8 @@ pub const HOOKS: &[Hook] = &[
         need: Need::Always,
         lost: "",
         lacks: "",
+        asks: "",
+        instead: "",
     },
     Hook {
         fact: "processes that were there before",
@@ -69,6 +76,8 @@ pub const HOOKS: &[Hook] = &[
         need: Need::Once,
         lost: "",
         lacks: "",
+        asks: "",
+        instead: "",
     },
     Hook {
         fact: "files and activities",
@@ -80,6 +89,8 @@ pub const HOOKS: &[Hook] = &[
                io_uring requests are not seen",
         lacks: "the system calls' tracepoints (CONFIG_FTRACE_SYSCALLS=y) must be built into the \
                 kernel: without them neither files nor who accepts connections are told",
+        asks: "",
+        instead: "",
     },
     Hook {
         fact: "closes",
@@ -90,6 +101,8 @@ pub const HOOKS: &[Hook] = &[
         lost: "closes by exit, exec, dup2 and close_range",
         lacks: "the system calls' tracepoints (CONFIG_FTRACE_SYSCALLS=y) must be built into the \
                 kernel: `close` in recipes never comes true without them",
+        asks: "",
+        instead: "",
     },
     Hook {
         fact: "signals",
@@ -100,6 +113,8 @@ pub const HOOKS: &[Hook] = &[
         lost: "",
         lacks: "the tracepoint signal_generate must be built into the kernel: who is signalled is \
                 not told without it",
+        asks: "",
+        instead: "",
     },
     Hook {
         fact: "io_uring requests",
@@ -110,6 +125,8 @@ pub const HOOKS: &[Hook] = &[
         need: Need::Always,
         lost: "which file a request is about",
         lacks: "this kernel has no io_uring (CONFIG_IO_URING): nothing is missed",
+        asks: "",
+        instead: "",
     },
     Hook {
         fact: "names of threads",
@@ -120,6 +137,8 @@ pub const HOOKS: &[Hook] = &[
         lost: "",
         lacks: "the tracepoint task_rename must be built into the kernel: a thread that renames \
                 itself is not told without it",
+        asks: "",
+        instead: "",
     },
     Hook {
         fact: "flows",
@@ -130,6 +149,8 @@ pub const HOOKS: &[Hook] = &[
         lost: "attempts that send no packet",
         lacks: "programs of control groups (CONFIG_CGROUP_BPF=y) must be built into the kernel: \
                 without them neither flows nor names of peers are told",
+        asks: "",
+        instead: "",
     },
     Hook {
         fact: "sockets that were open before",
@@ -138,13 +159,41 @@ pub const HOOKS: &[Hook] = &[
         tracepoint: &["prime_sockets"],
         need: Need::Once,
         lost: "",
-        lacks: "Linux 5.11 (bpf_sock_from_file) or newer is needed: packets of connections that \
-                are older than raqib are counted as `unowned` until whoever holds them restarts",
+        lacks: "Linux 5.11 (bpf_sock_from_file) or newer is needed",
+        asks: "BPF_FUNC_sock_from_file",
+        instead: "asked of each process by pidfd_getfd, as this kernel's iterators know no \
+                  sockets (Linux 5.11 has one that does)",
     },
 ];
 
 /// What every other fact is told with.
 const ESSENTIAL: [&str; 2] = ["processes", "processes that were there before"];
+
+/// Programs that need not be tried: what they ask for is not in this kernel.
+pub fn missing() -> Vec<Refusal> {
+    let Ok(btf) = std::fs::read("/sys/kernel/btf/vmlinux") else { return Vec::new() };
+    let asked = |hook: &'static Hook| {
+        let programs = hook.object.iter().chain(hook.tracepoint);
+        programs.filter_map(move |program| {
+            // Where there are two ways, the tracepoints of one of them are not there.
+            let name = match (hook.asks, hook.object) {
+                ("", []) => return None,
+                ("", _) => format!("btf_trace_{program}"),
+                (name, _) => name.to_owned(),
+            };
+            Some((*program, name))
+        })
+    };
+    HOOKS
+        .iter()
+        .flat_map(asked)
+        .filter(|(_, name)| !super::host::names(&btf, name))
+        .map(|(program, name)| Refusal {
+            program: program.to_owned(),
+            reason: format!("it has no {name}"),
+        })
+        .collect()
+}
 
 /// Whether nothing could be told without this program.
 pub fn essential(program: &str) -> bool {
@@ -161,6 +210,8 @@ pub struct Fact {
     pub lost: &'static str,
     /// Why it is off although it is wanted, and what can be done.
     pub off: Option<String>,
+    /// How it is told without programs; empty: by them.
+    pub instead: &'static str,
 }
 
 impl Hook {
@@ -213,9 +264,20 @@ pub fn facts(mechanisms: &[Mechanism], actions: Actions, refused: &[Refusal]) ->
         .map(|hook| {
             let off = hook.off(refused);
             let programs = if off.is_none() { hook.programs(refused).to_vec() } else { Vec::new() };
-            Fact { fact: hook.fact, programs, lost: hook.lost, off }
+            let instead = off.is_some() && !hook.instead.is_empty();
+            let off = off.filter(|_| !instead);
+            let instead = if instead { hook.instead } else { "" };
+            Fact { fact: hook.fact, programs, lost: hook.lost, instead, off }
         })
         .collect()
+}
+
+impl Fact {
+    /// In a few words: the fact, and what tells it.
+    pub fn told(&self) -> String {
+        let by = self.programs.join(", ");
+        format!("{} ({})", self.fact, if self.instead.is_empty() { &by } else { self.instead })
+    }
 }
 
 /// Attached programs; dropping it detaches them all.

@@ -44,6 +44,18 @@ fn find_cgroup2(mountinfo: &str) -> Option<PathBuf> {
     })
 }
 
+/// Whether a kernel's BTF has this whole name among its strings.
+pub fn names(btf: &[u8], name: &str) -> bool {
+    let mut whole = vec![0];
+    whole.extend_from_slice(name.as_bytes());
+    whole.push(0);
+    // SAFETY: both are slices with their lengths; memmem reads no further. The standard library
+    // has no search in bytes, and one by windows takes 10 ms for these 5 MB.
+    let found =
+        unsafe { libc::memmem(btf.as_ptr().cast(), btf.len(), whole.as_ptr().cast(), whole.len()) };
+    !found.is_null()
+}
+
 /// The kernel's release, as `uname -r` says it.
 pub fn release() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
@@ -52,6 +64,13 @@ pub fn release() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_whole_or_not_there() {
+        let btf = b"\0BPF_FUNC_a\0BPF_FUNC_ab\0";
+        assert!(names(btf, "BPF_FUNC_a") && names(btf, "BPF_FUNC_ab"));
+        assert!(!names(btf, "BPF_FUNC") && !names(btf, "FUNC_ab"));
+    }
 
     #[test]
     fn the_whole_hierarchy_is_found_wherever_it_is() {

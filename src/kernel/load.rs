@@ -28,7 +28,7 @@ impl Kernel {
     /// words are in the debug log.
     pub fn load() -> Result<Self> {
         refusal::listen();
-        let mut refused: Vec<Refusal> = Vec::new();
+        let mut refused = hooks::missing();
         loop {
             let error = match attempt(&refused) {
                 Ok(skel) => return Ok(Self { skel, refused }),
