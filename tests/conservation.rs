@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::actor::Actor;
-use common::{Daemon, PATIENCE, cannot_run, file_recipe};
+use common::{Daemon, PATIENCE, SLOW, cannot_run, file_recipe};
 use serde_json::Value;
 
 const FILES: usize = 20_000;
@@ -26,7 +26,7 @@ fn full() -> bool {
 }
 
 fn number(few: u64, many: u64) -> u64 {
-    if full() { many } else { few }
+    if full() { many } else { few / u64::from(SLOW) }
 }
 
 /// What a journal counted until now; everything that was counted was read or refused.
