@@ -108,7 +108,7 @@ fn table(title: &str, names: &[String], columns: &[Column], cell: impl Fn(&Run, 
     let width = names.iter().map(String::len).max().unwrap_or(0).max(title.len());
     let mut line = format!("{title:width$}");
     for column in columns {
-        let _ = write!(line, "  {:11}", column.series);
+        let _ = write!(line, "  {:15}", column.series);
     }
     println!("{}", line.trim_end());
     for name in names {
@@ -116,7 +116,7 @@ fn table(title: &str, names: &[String], columns: &[Column], cell: impl Fn(&Run, 
         for column in columns {
             let text =
                 column.run.as_ref().map_or_else(|_| "not run".to_owned(), |run| cell(run, name));
-            let _ = write!(line, "  {text:11}");
+            let _ = write!(line, "  {text:15}");
         }
         println!("{}", line.trim_end());
     }
