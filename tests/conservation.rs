@@ -175,7 +175,8 @@ fn every_execution_is_counted() {
     if let Some(reason) = cannot_run() {
         skip!("every_execution_is_counted", reason);
     }
-    let done = number(3000, 20_000);
+    // A program takes even longer than the rest on an emulated CPU.
+    let done = number(3000 / u64::from(SLOW), 20_000);
     let daemon = Daemon::with_recipes("[]");
     // std spawns through vfork where nothing has to be done in the child.
     let mut parent = Actor::start(|stage| {

@@ -194,7 +194,9 @@ fn run(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{command:?}: {}: {}", output.status, said.trim());
+        // The first complaint; what follows is of no use to who reads one line.
+        let said = said.lines().find(|line| line.starts_with("E: ")).unwrap_or(said.trim());
+        bail!("{}: {said}", command.get_program().display());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -55,8 +55,8 @@ pub fn check(columns: &[Column], record: bool) -> Result<bool> {
             if now > budget(before) {
                 good = false;
                 println!(
-                    "{FILE}: {program} on {kernel}: {now} {what} instructions; {before} are recorded and {} \
-                     allowed. If it is worth it: make test-vm ARGS=--record",
+                    "{FILE}: {program} on {kernel}: {now} {what} instructions; {before} are recorded, \
+                     {} allowed. If it is worth it: make test-vm ARGS=--record",
                     budget(before)
                 );
             }
@@ -119,8 +119,8 @@ fn write(path: &PathBuf, columns: &[Column], told: &BTreeMap<Key, Row>) -> Resul
     rows.retain(|(_, kernel), _| !ran(kernel));
     rows.extend(told.iter().map(|(key, row)| (key.clone(), row.clone())));
     let mut text = String::from(
-        "# Written by `make test-vm ARGS=--record`. Instructions that the verifier went through, and those of the\n\
-         # program as the kernel rewrote it; more than the budgets fails `make test-vm`.\n",
+        "# Written by `make test-vm ARGS=--record`. Instructions that the verifier went through, and those\n\
+         # of the program as the kernel rewrote it; more than the budgets fails `make test-vm`.\n",
     );
     text.push_str(HEADER);
     text.push('\n');

@@ -88,18 +88,24 @@ pub fn run(args: &[String]) -> Result<bool> {
     acts::tiny_program(&tiny).context("gcc cannot build a static program here")?;
     let archive = Archive::of(&busybox?, &build::daemon(), &tiny, &binaries)?;
     let mut columns = Vec::new();
+    let mut good = true;
+    let mut add = |series, run| {
+        let column = Column { series, run };
+        good &= page::tell(&column);
+        columns.push(column);
+    };
     for (series, kernel) in kernels {
         let run = match kernel {
             Ok(kernel) => attempt(series, &kernel, &archive, folder.path()),
             Err(error) => {
                 println!("SKIPPED: test-vm: {}: {error:#}", series.name);
-                Err(format!("no package: {error:#}"))
+                Err(format!("{}: {error:#}", page::NO_PACKAGE))
             }
         };
-        columns.push(Column { series: series.name, run });
+        add(series.name, run);
     }
-    columns.push(Column { series: "here", run: here(&asked, &binaries) });
-    let mut good = page::print(&columns);
+    add(page::HERE, here(&asked, &binaries));
+    page::print(&columns);
     good &= budget::check(&columns, asked.record)?;
     if asked.is_all() {
         page::write(&columns)?;

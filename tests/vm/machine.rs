@@ -1,6 +1,7 @@
 //! One boot of a virtual machine on emulated CPUs.
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -51,6 +52,12 @@ pub fn boot(kernel: &Path, initramfs: &[u8], folder: &Path) -> Result<Boot> {
         command.arg("-serial").arg(format!("file:{}", file(port).display()));
     }
     command.arg("-device").arg(format!("isa-debug-exit,iobase={EXIT_PORT:#x},iosize=4"));
+    // A machine must not outlive who waits for it.
+    let dies_with_us = || match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    };
+    unsafe { command.pre_exec(dies_with_us) };
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())

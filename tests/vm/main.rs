@@ -51,7 +51,6 @@ pub const TESTS: [Test; 8] = [
         only: &[
             "arguments_are_told_one_by_one",
             "each_image_of_a_chain_is_told_with_the_one_before",
-            "ends_are_told_as_they_were",
             "images_without_a_path_and_with_two",
             "what_a_process_is_comes_with_it",
             "who_was_there_before_is_known",
@@ -62,7 +61,6 @@ pub const TESTS: [Test; 8] = [
         here_too: false,
         only: &[
             "each_action_is_counted_exactly",
-            "names_that_change_are_told_as_they_were",
             "paths_are_those_of_the_kernels_objects",
             "reads_and_writes_without_read_and_write",
         ],

@@ -9,6 +9,11 @@ use anyhow::{Context, Result};
 use crate::host::Column;
 use crate::lines::{End, Run};
 
+/// How the reason begins why a kernel could not be had.
+pub const NO_PACKAGE: &str = "no package";
+/// The column of the machine that runs this.
+pub const HERE: &str = "here";
+
 const PAGE: &str = "docs/kernels.md";
 
 /// One fact on one kernel, from a line `FACT area/fact verdict: reason`.
@@ -34,9 +39,8 @@ fn facts(run: &Run) -> BTreeMap<String, Fact> {
     found
 }
 
-/// Prints what was run and what it found; whether all of it is good.
-pub fn print(columns: &[Column]) -> bool {
-    let mut good = true;
+/// Prints what was run and what it found.
+pub fn print(columns: &[Column]) {
     let names = row_names(columns, |run| run.outcomes.iter().map(|one| one.name.clone()).collect());
     let cell = |run: &Run, name: &str| {
         let found = run.outcomes.iter().find(|outcome| outcome.name == name);
@@ -62,20 +66,19 @@ pub fn print(columns: &[Column]) -> bool {
             facts(run).remove(name).map_or_else(|| "-".to_owned(), |fact| fact.verdict)
         });
     }
-    for column in columns {
-        match &column.run {
-            Ok(run) => good &= print_run(column.series, run),
-            Err(reason) => {
-                println!("\n{}: not run: {reason}", column.series);
-                // What this machine cannot get is no fault of the program's; a boot that fails may be.
-                good &= reason.starts_with("no package") || column.series == "here";
-            }
-        }
-    }
-    good
 }
 
-fn print_run(series: &str, run: &Run) -> bool {
+/// Prints what was not run or is not good on one kernel; whether the rest is all there is.
+pub fn tell(column: &Column) -> bool {
+    let series = column.series;
+    let run = match &column.run {
+        Ok(run) => run,
+        Err(reason) => {
+            println!("{series}: not run: {reason}");
+            // What this machine cannot get is no fault of the program's; a boot that fails may be.
+            return reason.starts_with(NO_PACKAGE) || series == HERE;
+        }
+    };
     let mut good = true;
     for outcome in &run.outcomes {
         let skipped = outcome.said.iter().filter_map(|line| line.strip_prefix("SKIPPED: "));
@@ -141,11 +144,11 @@ fn text(columns: &[Column]) -> String {
     let mut page = String::from(
         "# Kernels\n\n\
          Written by `make test-vm`; do not edit. Each kernel but the last column's was booted in a virtual\n\
-         machine with emulated CPUs (Debian's cloud kernels: 5.10 of bullseye, 6.1 of bookworm, 6.12 of trixie,\n\
-         the newest of sid) from an initramfs whose process 1 is the project's own test program. There the\n\
-         black-box tests ran against the daemon, with the LSM list that most distributions have\n\
-         (`lsm=lockdown,capability,landlock,yama,apparmor,bpf`). The last column is the machine that ran `make test-vm`;\n\
-         only the tests that make this table run there as well (`make test` runs the others).\n\n",
+         machine with emulated CPUs (Debian's cloud kernels: 5.10 of bullseye, 6.1 of bookworm, 6.12 of\n\
+         trixie, the newest of sid), from an initramfs whose process 1 is the project's own test program.\n\
+         There the black-box tests ran against the daemon, with the LSM list that most distributions have\n\
+         (`lsm=lockdown,capability,landlock,yama,apparmor,bpf`). The last column is the machine that ran\n\
+         `make test-vm`; only the tests that make these tables run there (`make test` runs the others).\n\n",
     );
     heading(&mut page, "black-box tests", &runs);
     for end in [End::Passed, End::Skipped, End::Failed, End::Hung] {
@@ -158,8 +161,8 @@ fn text(columns: &[Column]) -> String {
     let names = row_names(columns, |run| facts(run).into_keys().collect());
     if !names.is_empty() {
         page.push_str(
-            "\n## Facts\n\n*seen*: the act was done in a child process and told by the daemon, and something close to it \
-             was\nnot. *not offered*: with the reason below. *missed*, *not silent*: a fault.\n\n",
+            "\n## Facts\n\n*seen*: the act was done in a child process and told by the daemon, and something\n\
+             close to it was not. *not offered*: with the reason below. *missed*, *not silent*: a fault.\n\n",
         );
         heading(&mut page, "fact", &runs);
     }
@@ -176,7 +179,7 @@ fn text(columns: &[Column]) -> String {
         let _ = writeln!(page, "{}. {}", at + 1, escaped(reason));
     }
     page.push_str(
-        "\nHow many instructions each program has, and how many the verifier went through: `bpf/budget.tsv`.\n",
+        "\nWhat each program has of instructions, and how many the verifier went through:\n`bpf/budget.tsv`.\n",
     );
     page
 }
