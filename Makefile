@@ -13,7 +13,7 @@ BPF     := $(wildcard bpf/*.c bpf/*.h)
 SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check build release run test lint fmt bench vmlinux install uninstall clean
+.PHONY: help setup check build release run test test-vm lint fmt bench vmlinux install uninstall clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,9 +37,20 @@ run: setup ## install what is missing, build, watch this host (CONFIG=file, ARGS
 test: setup ## install what is missing, run all tests (as root: also those on this kernel)
 	@deploy/test.sh $(ARGS)
 
+# Static, because the initramfs has no libraries of this machine's tests; three times the patience of
+# the tests, because the CPUs are emulated.
+test-vm: export RUSTFLAGS = -C target-feature=+crt-static
+test-vm: export CARGO_BUILD_TARGET = $(ARCH)-unknown-linux-gnu
+test-vm: export RAQIB_TEST_SLOW = 3
+test-vm: check ## the tests on other kernels, in VMs (ARGS="6.12 execution", --record; RAQIB_VM_CACHE)
+	@command -v apt-get >/dev/null || { echo "SKIPPED: test-vm: no apt-get, which fetches the kernels"; exit 0; }; \
+	deploy/setup.sh vm || { echo "SKIPPED: test-vm: what it needs cannot be installed here"; exit 0; }; \
+	cargo test --quiet --profile vm --test vm -- $(ARGS)
+
 lint: setup ## formatting, clippy and documentation, warnings are errors
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	cargo clippy --test vm -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
 	@if [ ! -e .clang-format ] && [ ! -e bpf/.clang-format ]; then echo "C format not checked: no .clang-format"; \
 	elif command -v clang-format >/dev/null; then clang-format --dry-run -Werror $(BPF); \

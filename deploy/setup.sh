@@ -2,7 +2,7 @@
 # Installs what building and testing need and this machine lacks, and says what and why.
 # Silent when nothing is missing. Root is needed only when something is.
 #
-#   deploy/setup.sh [--check] [build|test|vmlinux]...     (default: build test)
+#   deploy/setup.sh [--check] [build|test|vm|vmlinux]...  (default: build test)
 #
 # --check installs nothing: it says what is missing, and fails.
 set -eu
@@ -19,6 +19,10 @@ build|header libelf.h|libelf-dev|elfutils-libelf-devel|libbpf reads object files
 build|header zlib.h|zlib1g-dev|zlib-devel|libelf decompresses sections with it
 test|command ip|iproute2|iproute|tests make network namespaces
 test|command python3|python3|python3|tests act as servers and interpreters; counts results
+vm|command qemu-system-x86_64|qemu-system-x86|qemu-system-x86-core|boots other kernels for tests
+vm|file /usr/share/keyrings/debian-archive-keyring.gpg|debian-archive-keyring|debian-keyring|verifies those kernels
+vm|command ldd|libc-bin|glibc-common|finds what programs of the initramfs are linked to
+vm|command xz|xz-utils|xz|unpacks modules of kernels
 vmlinux|command bpftool|bpftool|bpftool|writes the kernel types of this machine as C
 '
 
@@ -27,6 +31,7 @@ say() { echo "setup: $*" >&2; }
 have() {
 	case $1 in
 	command) command -v "$2" >/dev/null 2>&1 || [ -x "/usr/sbin/$2" ] ;;
+	file) [ -e "$2" ] ;;
 	header)
 		# Ask the compiler, who knows where headers are; before there is one, look.
 		if command -v cc >/dev/null 2>&1; then
@@ -89,9 +94,9 @@ wanted=''
 for word in "$@"; do
 	case $word in
 	--check) check=yes ;;
-	build | test | vmlinux) wanted="$wanted $word" ;;
+	build | test | vm | vmlinux) wanted="$wanted $word" ;;
 	*)
-		echo "usage: $0 [--check] [build|test|vmlinux]..." >&2
+		echo "usage: $0 [--check] [build|test|vm|vmlinux]..." >&2
 		exit 2
 		;;
 	esac

@@ -108,8 +108,12 @@ pub fn mount(
     ok(unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind, flags, data.as_ptr().cast()) });
 }
 
-/// A program that ends with status 7 after a few microseconds; none without a compiler.
+/// A program that ends with status 7 after a few microseconds; none without a compiler. Where
+/// there is none, `RAQIB_TINY` may name one that was built elsewhere.
 pub fn tiny_program(at: &Path) -> Option<()> {
+    if let Some(built) = std::env::var_os("RAQIB_TINY") {
+        return std::fs::copy(built, at).ok().map(drop);
+    }
     let source = at.with_extension("c");
     let text = "void _start(void){__asm__ volatile(\"syscall\"::\"a\"(231),\"D\"(7));}";
     std::fs::write(&source, text).unwrap();

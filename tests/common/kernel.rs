@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::query::ProgInfoIter;
 
+use super::slow;
+
 /// Ids of all BPF programs of the host.
 pub fn programs() -> BTreeSet<u32> {
     ProgInfoIter::default().map(|program| program.id).collect()
@@ -24,7 +26,7 @@ pub fn programs_of(pid: u32) -> BTreeSet<u32> {
 
 /// Waits until none of the programs is there. The kernel frees them a little after their owner.
 pub fn expect_gone(programs_before: &BTreeSet<u32>) {
-    let until = Instant::now() + Duration::from_secs(3);
+    let until = Instant::now() + slow(Duration::from_secs(3));
     loop {
         let left: Vec<u32> = programs().intersection(programs_before).copied().collect();
         if left.is_empty() {
@@ -37,7 +39,7 @@ pub fn expect_gone(programs_before: &BTreeSet<u32>) {
 
 /// Waits until there is no program that was not there before and that no living process holds.
 pub fn expect_nothing_left(programs_before: &BTreeSet<u32>) {
-    let until = Instant::now() + Duration::from_secs(3);
+    let until = Instant::now() + slow(Duration::from_secs(3));
     loop {
         let mut left: BTreeSet<u32> = programs().difference(programs_before).copied().collect();
         if !left.is_empty() {

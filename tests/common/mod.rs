@@ -46,9 +46,25 @@ pub fn cannot_run() -> Option<&'static str> {
     None
 }
 
-/// How long an alert may take: the cadence of the tests' daemons, and the promised second.
+/// The cadence of the tests' daemons.
 pub const CADENCE: Duration = Duration::from_millis(500);
-pub const PATIENCE: Duration = Duration::from_millis(1500);
+/// How long an alert may take: the cadence, and the promised second.
+pub const PATIENCE: Duration = slow(Duration::from_millis(1500));
+
+/// How much slower than a usual machine the one is that these tests are built for: software
+/// emulation, by `make test-vm`. Known when they are compiled, because constants derive from it.
+pub const SLOW: u32 = match option_env!("RAQIB_TEST_SLOW") {
+    Some(text) => match u32::from_str_radix(text, 10) {
+        Ok(times) => times,
+        Err(_) => panic!("RAQIB_TEST_SLOW is not a whole number"),
+    },
+    None => 1,
+};
+
+/// A limit of time on this machine, from what it is on a usual one.
+pub const fn slow(limit: Duration) -> Duration {
+    Duration::from_nanos(limit.as_nanos() as u64 * SLOW as u64)
+}
 
 /// A running daemon with its own socket, recipes and configuration in a temporary folder.
 pub struct Daemon {
@@ -76,8 +92,10 @@ pub fn lock() -> Lock {
     Lock(file)
 }
 
-pub fn binary() -> &'static str {
-    env!("CARGO_BIN_EXE_raqib")
+/// The daemon: the one that cargo built with the tests, unless `RAQIB_BIN` names it (where they run
+/// on another machine than the one that built them).
+pub fn binary() -> String {
+    std::env::var("RAQIB_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_raqib").to_owned())
 }
 
 /// A folder with a configuration and its recipes (`recipes/test.yaml`), and the configuration.
@@ -156,7 +174,7 @@ impl Daemon {
     }
 
     fn wait_until_watching(&mut self) {
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + slow(Duration::from_secs(20));
         while !self.stderr().contains(" ready after ") {
             let ended = self.child.as_mut().unwrap().try_wait().unwrap();
             assert!(ended.is_none(), "the daemon ended: {ended:?}\n{}", self.stderr());
@@ -176,7 +194,7 @@ impl Daemon {
 
     /// Until the log has the text `times` times.
     pub fn wait_for_log(&self, text: &str, times: usize) {
-        let until = Instant::now() + Duration::from_secs(5);
+        let until = Instant::now() + slow(Duration::from_secs(5));
         while self.stderr().matches(text).count() < times {
             assert!(Instant::now() < until, "`{text}` is not in the log:\n{}", self.stderr());
             std::thread::sleep(Duration::from_millis(10));
@@ -268,7 +286,7 @@ impl Daemon {
         self.signal(signal);
         let status = self.child.take().unwrap().wait().unwrap();
         let took = began.elapsed();
-        let rest = self.all(Duration::from_millis(200));
+        let rest = self.all(slow(Duration::from_millis(200)));
         (status, took, rest)
     }
 }
@@ -277,7 +295,7 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
-        let until = Instant::now() + Duration::from_secs(3);
+        let until = Instant::now() + slow(Duration::from_secs(3));
         while matches!(child.try_wait(), Ok(None)) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(10));
         }
