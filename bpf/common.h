@@ -173,6 +173,6 @@ extern int record_file(__u64 file, __u32 action, __u32 also);
 extern int record_path(__s32 dirfd, __u64 name, __u32 action);
 extern int record_accept(__u64 file);
 extern int record_env(__u64 start, __u64 end);
-extern int record_entry(__u64 task);
+extern int record_entry(void);
 
 #endif

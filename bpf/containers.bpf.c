@@ -116,9 +116,9 @@ static __always_inline __u32 number_of_mount_namespace(struct task_struct *task)
 }
 
 /* Tasks of one cgroup in every hierarchy share one css_set: two pointers are compared. */
-int record_entry(__u64 address)
+int record_entry(void)
 {
-	struct task_struct *task = (struct task_struct *)address;
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct task_struct *parent = BPF_CORE_READ(task, real_parent);
 	__u64 set = (__u64)BPF_CORE_READ(task, cgroups);
 	__u64 parent_set = (__u64)BPF_CORE_READ(parent, cgroups);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ahash::{AHashMap, AHashSet};
+use ahash::AHashMap;
 use anyhow::Result;
 
 use super::{Plugin, Prepared, Spec, entries};
@@ -114,25 +114,20 @@ impl Containers {
         sealed: &Sealed,
         out: &mut dyn FnMut(Event),
     ) {
-        // On the way to a container's cgroup its runtime makes those above it.
-        let above: AHashSet<(u64, TaskKey)> =
-            rows.iter().map(|(_, row)| (row.parent, row.task.into())).collect();
         for (id, row) in rows {
             if row.counts[cgroup_event::CG_MADE.0 as usize] == 0 {
                 continue;
             }
             let path = joined(chunks.remove(id).unwrap_or_default());
             let maker = row.task.into();
-            let is_leaf = !above.contains(&(*id, maker));
             let comm = bounded_text(&row.comm);
-            let by_maker = is_leaf.then(|| made_by(&self.world, maker, comm.as_str())).flatten();
+            let by_maker = made_by(&self.world, maker, comm.as_str(), path.as_str());
             let (by_maker, bundle) = by_maker.unzip();
             let made = Made {
                 id: *id,
                 parent: row.parent,
                 path: path.as_str(),
-                // nspawn makes one cgroup for itself and one for what it runs.
-                by_maker: by_maker.filter(|_| !path.as_str().ends_with("/supervisor")),
+                by_maker,
                 bundle: bundle.flatten(),
             };
             if let Some(container) = self.world.containers.made(made) {

@@ -44,6 +44,12 @@ pub fn details(
     Some(found)
 }
 
+/// The cgroup that a bundle asks for.
+pub fn cgroup_of(bundle: &Path) -> Option<String> {
+    let config: Value = serde_json::from_slice(&bounded(&bundle.join("config.json")).ok()?).ok()?;
+    text(&config["linux"]["cgroupsPath"])
+}
+
 struct Reader<'a> {
     unreadable: &'a AtomicU64,
 }

@@ -106,7 +106,12 @@ fn option<'a>(args: &[&'a str], names: &[&str]) -> Option<&'a str> {
 }
 
 /// What the maker of a cgroup was asked to run: a container whose cgroup may be called anything.
-pub fn made_by(world: &World, maker: TaskKey, comm: &str) -> Option<(Found, Option<PathBuf>)> {
+pub fn made_by(
+    world: &World,
+    maker: TaskKey,
+    comm: &str,
+    path: &str,
+) -> Option<(Found, Option<PathBuf>)> {
     // Only a hint that the command line is worth reading: it costs nothing.
     if !["runc", "crun", "systemd-nspawn"].iter().any(|name| comm.starts_with(name)) {
         return None;
@@ -118,7 +123,20 @@ pub fn made_by(world: &World, maker: TaskKey, comm: &str) -> Option<(Found, Opti
     };
     let args: Vec<&str> = args.iter().map(Text::as_str).collect();
     let cwd = || std::fs::read_link(format!("/proc/{}/cwd", maker.tgid)).unwrap_or_default();
-    parse_maker(&args, cwd)
+    let (found, bundle) = parse_maker(&args, cwd)?;
+    // On the way to the container's cgroup its runtime makes those above it.
+    let is_its = match found.runtime {
+        Runtime::Nspawn => path.ends_with("/payload"),
+        _ => {
+            path.rsplit('/').next() == Some(&found.id)
+                || bundle.as_deref().and_then(files::cgroup_of).is_some_and(|told| {
+                    let told = told.trim_matches('/');
+                    !told.is_empty() && path.trim_start_matches('/').ends_with(told)
+                })
+        }
+    };
+    // A container's own command line says less than the path of its cgroup does.
+    is_its.then_some((found, bundle))
 }
 
 fn parse_maker(args: &[&str], cwd: impl Fn() -> PathBuf) -> Option<(Found, Option<PathBuf>)> {

@@ -125,7 +125,8 @@ pub struct Containers {
     changes: Mutex<u64>,
     changed: Condvar,
     capacity: usize,
-    host_mounts: u32,
+    /// Mount namespaces that are no container's: pid 1's and our own.
+    host_mounts: [u32; 2],
     asks: OnceLock<Sender<Ask>>,
     unplaced: AtomicU64,
     unasked: AtomicU64,
@@ -149,13 +150,15 @@ pub struct Made<'a> {
 impl Containers {
     /// Keeps at most `capacity` cgroups, a quarter of them after their end.
     pub fn new(capacity: usize) -> Self {
-        let host = std::fs::metadata("/proc/1/ns/mnt").map(|file| file.ino() as u32);
+        // That of pid 1 cannot be asked for everywhere; ours is the host's then.
+        let host = ["/proc/1/ns/mnt", "/proc/self/ns/mnt"]
+            .map(|link| std::fs::metadata(link).map(|file| file.ino() as u32).unwrap_or_default());
         Self {
             state: RwLock::default(),
             changes: Mutex::default(),
             changed: Condvar::new(),
             capacity: capacity.max(16),
-            host_mounts: host.unwrap_or_default(),
+            host_mounts: host,
             asks: OnceLock::new(),
             unplaced: AtomicU64::new(0),
             unasked: AtomicU64::new(0),
@@ -237,7 +240,7 @@ impl Containers {
 
     /// Whether a mount namespace is not the host's.
     pub fn is_own_namespace(&self, ns_mnt: u32) -> bool {
-        ns_mnt != 0 && ns_mnt != self.host_mounts
+        ns_mnt != 0 && !self.host_mounts.contains(&ns_mnt)
     }
 
     /// Says of a process which container it is in, if that is known by now; for good.
@@ -390,6 +393,14 @@ mod tests {
         let outside = process(1, 80, HOST_PIDS);
         containers.place(&outside);
         assert!(outside.container().is_none());
+        // A runtime's first process is in the cgroup, and still in the host's namespaces.
+        let ours = std::fs::metadata("/proc/self/ns/mnt").unwrap().ino() as u32;
+        let containers = Containers::new(100);
+        containers.made(made(3, 0, &format!("/docker/{}", "ab".repeat(32))));
+        let (runtime, host) = (process(3, ours, HOST_PIDS), process(1, ours, HOST_PIDS));
+        containers.place(&runtime);
+        containers.place(&host);
+        assert!(runtime.container().is_some() && host.container().is_none());
     }
 
     #[test]
