@@ -90,11 +90,15 @@ fn recipes() -> String {
         + &exec_recipe("ran", "/bin/busybox$|nsenter$")
 }
 
+/// What is told of a container's life, in the order of its time: an alert may wait for the
+/// content of its executable while a later one does not.
 fn lives(alerts: &[Value], id: &str) -> Vec<String> {
     let of =
         |alert: &&Value| alert["metadata"]["name"] == "lives" && alert["container"]["id"] == id;
-    let action = |alert: &Value| alert["container"]["actions"][0].as_str().unwrap().to_owned();
-    alerts.iter().filter(of).map(action).collect()
+    let mut told: Vec<&Value> = alerts.iter().filter(of).collect();
+    told.sort_by_key(|alert| alert["timestamp"].as_str().unwrap());
+    let action = |alert: &&Value| alert["container"]["actions"][0].as_str().unwrap().to_owned();
+    told.iter().map(action).collect()
 }
 
 fn of_recipe<'a>(alerts: &'a [Value], recipe: &'a str) -> impl Iterator<Item = &'a Value> {

@@ -257,7 +257,11 @@ impl Containers {
         });
         let Some(container) = found else { return };
         if self.is_own_namespace(spaces.mnt) && container.namespace.set(spaces.mnt).is_ok() {
-            self.write().by_namespace.insert(spaces.mnt, Arc::clone(&container));
+            let mut state = self.write();
+            // The number of an ended namespace is soon another's.
+            if !container.stopped.load(Relaxed) {
+                state.by_namespace.insert(spaces.mnt, Arc::clone(&container));
+            }
         }
         let _ = process.container.set(container);
     }
@@ -401,6 +405,12 @@ mod tests {
         containers.place(&runtime);
         containers.place(&host);
         assert!(runtime.container().is_some() && host.container().is_none());
+        // Told only after its end: its namespace's number may be somebody else's by now.
+        containers.removed(3);
+        let (late, next) = (process(3, 91, 92), process(1, 91, HOST_PIDS));
+        containers.place(&late);
+        containers.place(&next);
+        assert!(late.container().is_some() && next.container().is_none());
     }
 
     #[test]
