@@ -61,6 +61,17 @@ static __noinline int ring(__u32 journal, __u32 slot)
 	return 0;
 }
 
+/* For what user space should look at now, not at its cadence: once an epoch. */
+static __always_inline void ring_once(struct stay *stay)
+{
+	struct fill *fill = bpf_map_lookup_elem(&fills, &stay->at);
+
+	if (!fill || fill->rung)
+		return;
+	fill->rung = 1;
+	ring(stay->journal, stay->slot);
+}
+
 static __always_inline void count_row(struct stay *stay, bool text)
 {
 	struct fill *fill = bpf_map_lookup_elem(&fills, &stay->at);
@@ -162,5 +173,6 @@ extern int record_file(__u64 file, __u32 action, __u32 also);
 extern int record_path(__s32 dirfd, __u64 name, __u32 action);
 extern int record_accept(__u64 file);
 extern int record_env(__u64 start, __u64 end);
+extern int record_entry(void);
 
 #endif

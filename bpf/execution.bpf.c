@@ -238,6 +238,7 @@ TRACEPOINT(sched_process_exec, struct task_struct *task, pid_t old_pid,
 	}
 	record_file(image, FA_EXECVE, FA_EXECVE);
 	record_env(mm->env_start, mm->env_end);
+	record_entry();
 	return 0;
 }
 

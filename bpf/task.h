@@ -3,7 +3,7 @@
 #ifndef RAQIB_TASK_H
 #define RAQIB_TASK_H
 
-#include "common.h"
+#include "cgroup.h"
 
 static __always_inline void describe_creds(struct exec_row *row, const struct cred *cred)
 {
@@ -46,6 +46,7 @@ static __always_inline void describe_task(struct exec_row *row, struct task_stru
 	describe_namespaces(row, get(task, nsproxy), get(task, thread_pid));
 	row->ppid = get(task, real_parent, tgid);
 	row->cgroup = get(task, cgroups, dfl_cgrp, kn, id);
+	row->cgroup1 = cgroup1_of((__u64)get(task, cgroups));
 	bpf_probe_read_kernel_str(row->comm, sizeof(row->comm), task->comm);
 	if (tty)
 		bpf_probe_read_kernel_str(row->tty, sizeof(row->tty), tty->name);

@@ -17,6 +17,7 @@ enum journal_id {
 	J_NETWORK_PEERS,
 	J_ENV_VARS,
 	J_ACTIVITY,
+	J_CONTAINERS,
 	J_COUNT,
 };
 
@@ -187,7 +188,8 @@ struct exec_row {
 	__u64 exe_path;
 	__u64 cwd_path;
 	__u64 exe_inode;
-	__u64 cgroup;
+	__u64 cgroup; /* cgroup v2: inode of its directory */
+	__u64 cgroup1; /* a v1 hierarchy's, see cgroup.h; 0: in none */
 	__u64 cap_effective;
 	__u64 cap_permitted;
 	__u64 cap_inheritable;
@@ -228,7 +230,7 @@ struct exec_row {
 	__u8 comm[16];
 	__u8 tty[16];
 };
-SIZE_IS(exec_row, 296);
+SIZE_IS(exec_row, 304);
 
 /* Texts of an execution, in chunks; keyed by the image, since each has its own arguments. */
 enum text_kind {
@@ -437,12 +439,60 @@ struct activity_row {
 };
 SIZE_IS(activity_row, 144);
 
+/*
+ * containers: a cgroup that was made or removed. Ids are those of cgroup.h: a v2 directory's
+ * inode number, and in v1 the hierarchy's number above it. The path is in the texts, in chunks,
+ * since a container of a few milliseconds leaves nothing that user space could look at.
+ */
+enum cgroup_event {
+	CG_MADE,
+	CG_REMOVED,
+	CG_EVENTS,
+};
+
+struct cgroup_key {
+	__u64 id;
+};
+SIZE_IS(cgroup_key, 8);
+
+struct cgroup_row {
+	struct task_key task; /* who made it, or removed it if only that was seen */
+	__u64 parent;
+	__u64 made_ns;
+	__u64 removed_ns;
+	__u32 counts[CG_EVENTS];
+	__u8 comm[16]; /* of the task */
+};
+SIZE_IS(cgroup_row, 64);
+
+struct cgroup_text_key {
+	__u64 id;
+	__u32 chunk;
+	__u32 pad;
+};
+SIZE_IS(cgroup_text_key, 16);
+
+/* containers: an image executed in other cgroups or another mount namespace than its parent's. */
+struct entry_row {
+	struct task_key parent;
+	__u64 first_ns;
+	__u64 cgroup;
+	__u64 cgroup1;
+	__u64 parent_cgroup;
+	__u64 parent_cgroup1;
+	__u32 ns_mnt;
+	__u32 parent_ns_mnt;
+	__u32 count;
+	__u32 pad;
+};
+SIZE_IS(entry_row, 72);
+
 /* What the task iterator says of a process that was there before us. */
 struct prime_task {
 	struct task_key task;
 	struct task_key parent;
 	struct exec_row row;
 };
-SIZE_IS(prime_task, 328);
+SIZE_IS(prime_task, 336);
 
 #endif

@@ -19,6 +19,10 @@ build|header libelf.h|libelf-dev|elfutils-libelf-devel|libbpf reads object files
 build|header zlib.h|zlib1g-dev|zlib-devel|libelf decompresses sections with it
 test|command ip|iproute2|iproute|tests make network namespaces
 test|command python3|python3|python3|tests act as servers and interpreters; counts results
+test|command busybox|busybox-static|busybox|tests run it in containers
+test|command runc|runc|runc|tests run containers
+test|command dockerd|docker.io|moby-engine|tests run containers by docker
+test|command podman|podman|podman|tests run containers by podman
 vm|command qemu-system-x86_64|qemu-system-x86|qemu-system-x86-core|boots other kernels for tests
 vm|file /usr/share/keyrings/debian-archive-keyring.gpg|debian-archive-keyring|debian-keyring|verifies those kernels
 vm|command ldd|libc-bin|glibc-common|finds what programs of the initramfs are linked to

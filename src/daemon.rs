@@ -27,11 +27,11 @@ use crate::journal::Journal;
 use crate::kernel::hooks::{self, Attached, Fact};
 use crate::kernel::load::{Kernel, handle};
 use crate::kernel::refusal::Refusal;
-use crate::kernel::{descriptors, host, prime};
+use crate::kernel::{cgroups, descriptors, host, prime};
 use crate::plugins::driver::{Command, Running, Surroundings};
 use crate::plugins::{PLUGINS, Prepared, entries};
 use crate::printers::{Output, Settings};
-use crate::state::{Files, Names, Processes, World};
+use crate::state::{Containers, Files, Names, Processes, World};
 use crate::stats::JournalStats;
 use crate::status::{Hooked, Status};
 use crate::{rules, signals};
@@ -78,9 +78,10 @@ pub fn run(config: Config, options: Options) -> Result<()> {
         Processes::new(entries(caches.rec_tasks) as usize, entries(caches.rec_tasks) as usize * 4);
     let names = Names::new(entries(caches.flows) as usize / 2);
     let files = Files::new(entries(caches.files) as usize);
+    let containers = Containers::new(entries(caches.containers) as usize);
     let wires = Rc::new(RefCell::new(Wires {
         rules: Arc::new(rules),
-        world: Arc::new(World::new(processes, names, files)),
+        world: Arc::new(World::new(processes, containers, names, files)),
         host: Arc::new(Host::detect()),
         began: Instant::now(),
         kernel: None,
@@ -168,7 +169,7 @@ impl Component for Plugging {
         let mut doors = Vec::new();
         for spec in PLUGINS {
             let judges = wanted.contains(&spec.mechanism);
-            if !judges && spec.mechanism != Mechanism::Execution {
+            if !judges && !spec.always {
                 continue;
             }
             let Prepared { store, rows, texts, build } =
@@ -260,6 +261,7 @@ impl Component for Hooking {
         let wires = &mut *wires;
         let facts = attach(wires)?;
         let kernel = wires.kernel.as_ref().context("the kernel side is not loaded")?;
+        cgroups::prime(&wires.world);
         let primed = prime::processes(kernel, &wires.world)?;
         if wires.cgroup.is_some() {
             let refused = |refusal: &Refusal| refusal.program == "prime_sockets";

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::state::containers::Container;
 pub use activity::{ACTIVITIES, Activity, Address, Area, Detail, Kind, errno_name};
 
 use crate::text::Text;
@@ -42,16 +43,18 @@ pub enum Mechanism {
     EnvVars,
     /// What is done to neither files nor flows: see [`ACTIVITIES`].
     Activity,
+    Containers,
 }
 
 impl Mechanism {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Execution,
         Self::FileAccess,
         Self::NetworkFlows,
         Self::NetworkPeers,
         Self::EnvVars,
         Self::Activity,
+        Self::Containers,
     ];
 
     /// The name in recipes, configuration, status and `metadata.format`.
@@ -63,6 +66,7 @@ impl Mechanism {
             Self::NetworkPeers => "network_peers",
             Self::EnvVars => "env_vars",
             Self::Activity => "activity",
+            Self::Containers => "containers",
         }
     }
 }
@@ -88,7 +92,20 @@ pub enum Body {
     Peer(Peer),
     Env(Env),
     Activity(Activity),
+    Container(Life),
 }
+
+/// What happened to a container.
+#[derive(Clone, Debug)]
+pub struct Life {
+    pub container: Arc<Container>,
+    /// See [`CONTAINER_ACTIONS`].
+    pub actions: Actions,
+}
+
+/// Names of what happens to containers, by bit number: made, first image run in it, an image run
+/// in it from outside, removed.
+pub const CONTAINER_ACTIONS: [&str; 4] = ["create", "start", "exec", "stop"];
 
 /// A set of file actions; bit numbers are those of the recipe language.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

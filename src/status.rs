@@ -84,6 +84,7 @@ impl Status {
             "uptime_s": self.began.elapsed().as_secs(),
             "start_ms": self.hooked.start_ms,
             "processes": self.world.processes.len(),
+            "containers": self.world.containers.json(),
             "hooks": hooks,
             "programs": programs::own(),
             "journals": self.journals.iter().map(|journal| journal.json()).collect::<Vec<_>>(),
@@ -113,11 +114,12 @@ pub fn text(status: &Value) -> String {
     let word = |value: &Value, key: &str| value[key].as_str().unwrap_or("?").to_owned();
     let list = |key: &str| status[key].as_array().cloned().unwrap_or_default();
     let mut out = format!(
-        "raqib {} (pid {}), up {} s, {} processes known\n\n",
+        "raqib {} (pid {}), up {} s, {} processes known, {} containers running\n\n",
         word(status, "version"),
         number(status, "pid"),
         number(status, "uptime_s"),
-        number(status, "processes")
+        number(status, "processes"),
+        number(&status["containers"], "running")
     );
     for hook in list("hooks") {
         let programs: Vec<&str> =

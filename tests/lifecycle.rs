@@ -32,7 +32,7 @@ use raqib::kernel::hooks::Attached;
 use raqib::kernel::load::Kernel;
 use raqib::plugins::driver::{Command, Running, Surroundings};
 use raqib::plugins::{PLUGINS, Plugin};
-use raqib::state::{Files, Names, Processes, World};
+use raqib::state::{Containers, Files, Names, Processes, World};
 use raqib::stats::JournalStats;
 use serde_json::Value;
 
@@ -257,7 +257,8 @@ fn the_status_has_its_shape_and_only_root_may_ask() {
     let journals = status["journals"].as_array().unwrap();
     let mut names: Vec<&str> = journals.iter().map(|one| one["name"].as_str().unwrap()).collect();
     names.sort_unstable();
-    let known = ["env_vars", "execution", "file_access", "network_flows", "network_peers"];
+    let known =
+        ["containers", "env_vars", "execution", "file_access", "network_flows", "network_peers"];
     assert_eq!(names, known);
     for journal in journals {
         let numbers = ["epoch", "events", "read", "refused", "rows", "doorbells", "errors"];
@@ -373,8 +374,9 @@ impl Two {
     fn start(recipes: &Path) -> Self {
         let kernel = Kernel::load().unwrap();
         let config = Config::default();
-        let world =
-            Arc::new(World::new(Processes::new(1000, 10_000), Names::new(10), Files::new(10)));
+        let processes = Processes::new(1000, 10_000);
+        let (names, files) = (Names::new(10), Files::new(10));
+        let world = Arc::new(World::new(processes, Containers::new(100), names, files));
         let (rules, problems) = Ruleset::load(false, &[recipes.to_owned()], None);
         assert!(problems.is_empty(), "{problems:?}");
         let (sender, alerts) = bounded(1000);

@@ -6,6 +6,7 @@
 //! same. `docs/alerts.md` explains the JSON field by field.
 
 mod activity;
+mod container;
 mod facts;
 mod file;
 mod flow;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
+pub use container::Known;
 pub use facts::{Importance, Named, RecipeFacts, Score};
 pub use flow::{protocol, shows_value};
 pub use host::Host;
@@ -27,10 +29,11 @@ pub use ids::Hash64;
 pub use json::{Hex, in_range};
 
 use crate::content::Untold;
-use crate::event::{Body, Event};
+use crate::event::{Actions, Body, Event};
 use crate::state::Process;
 use crate::state::process::Content;
 use activity::ActivityJson;
+use container::ContainerJson;
 use file::FileJson;
 use flow::{DnsJson, EnvJson, FlowJson};
 use json::Stamp;
@@ -53,6 +56,10 @@ pub struct Alert {
     ends: Box<[End]>,
     /// What was known of the contents of their executables, in the same order.
     contents: Box<[Option<Content>]>,
+    /// What was known of their containers, in the same order.
+    containers: Box<[Option<Known>]>,
+    /// The container that this is about, or that the process is in.
+    pub container: Option<Known>,
 }
 
 impl Alert {
@@ -73,6 +80,11 @@ impl Alert {
             host: Arc::clone(host),
             ends: process.lineage().map(Process::end).collect(),
             contents: process.lineage().map(|one| one.image.sha256()).collect(),
+            containers: process.lineage().map(Known::of).collect(),
+            container: match &event.body {
+                Body::Container(life) => Some(Known::new(&life.container)),
+                _ => Known::of(process),
+            },
         }
     }
 
@@ -105,9 +117,12 @@ impl Alert {
     }
 
     fn ancestry(&self) -> Vec<ProcessJson<'_>> {
-        let known = self.process.lineage().zip(&self.ends).zip(&self.contents);
+        let ended = self.ends.iter().zip(&self.contents).zip(&self.containers);
+        let known = self.process.lineage().zip(ended);
         let mut youngest_first: Vec<_> = known
-            .map(|((process, &end), &content)| ProcessJson::new(process, end, content, &self.host))
+            .map(|(process, ((&end, &content), container))| {
+                ProcessJson::new(process, end, content, container.as_ref(), &self.host)
+            })
             .collect();
         youngest_first.reverse();
         youngest_first
@@ -136,6 +151,7 @@ struct Envelope<'a> {
     env: Option<EnvJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     activity: Option<ActivityJson<'a>>,
+    container: Option<ContainerJson<'a>>,
     process: ProcessJson<'a>,
     background: Background<'a>,
     scenarios: Scenarios<'a>,
@@ -255,9 +271,15 @@ impl Serialize for Alert {
             }
             Body::Env(body) => env = Some(EnvJson::new(body)),
             Body::Activity(body) => activity = Some(ActivityJson::new(body, host)),
+            Body::Container(_) => {}
         }
         let end = self.ends.first().copied().flatten();
         let content = self.contents.first().copied().flatten();
+        let inside = self.containers.first().and_then(Option::as_ref);
+        let actions = match &event.body {
+            Body::Container(life) => life.actions,
+            _ => Actions::default(),
+        };
         let envelope = Envelope {
             uuid: self.uuid,
             seq: self.seq,
@@ -273,7 +295,11 @@ impl Serialize for Alert {
             dns,
             env,
             activity,
-            process: ProcessJson::new(&self.process, end, content, host),
+            container: self
+                .container
+                .as_ref()
+                .map(|known| ContainerJson::with_actions(known, actions)),
+            process: ProcessJson::new(&self.process, end, content, inside, host),
             background: Background { ancestry: self.ancestry() },
             scenarios: Scenarios { hostos: HostOs::new(host) },
         };

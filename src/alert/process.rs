@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::alert::Host;
+use crate::alert::container::{ContainerJson, Known};
 use crate::alert::ids::{self, Hash64};
 use crate::alert::json::{Hex, HexList, Joined, List, Stamp};
 use crate::content::Untold;
@@ -58,6 +59,8 @@ pub struct ProcessJson<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     tty: &'a str,
     cgroup_id: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<ContainerJson<'a>>,
     namespaces: NamespacesJson,
     process_hash: Hash64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,7 +179,13 @@ impl Serialize for CapSet {
 
 impl<'a> ProcessJson<'a> {
     /// `end` is what was known when the alert was made, so that each printer writes the same.
-    pub fn new(process: &'a Process, end: End, content: Option<Content>, host: &Host) -> Self {
+    pub fn new(
+        process: &'a Process,
+        end: End,
+        content: Option<Content>,
+        container: Option<&'a Known>,
+        host: &Host,
+    ) -> Self {
         let (retcode, exit_signal) = status(end);
         let image = &*process.image;
         let creds = process.creds;
@@ -209,6 +218,7 @@ impl<'a> ProcessJson<'a> {
             cwd_raw: Hex::raw(&process.cwd),
             tty: process.tty.as_str(),
             cgroup_id: process.cgroup,
+            container: container.map(ContainerJson::new),
             namespaces: NamespacesJson::new(process),
             process_hash: ids::process_hash(host, process.key),
             parent_hash: process.parent.as_ref().map(|up| ids::process_hash(host, up.key)),

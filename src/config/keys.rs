@@ -137,6 +137,11 @@ pub(super) static KEYS: &[Key] = &[
         "Environment variables.",
     ),
     key("cadences.activity", Field::Seconds(|c| &mut c.cadences.activity), "Activities."),
+    key(
+        "cadences.containers",
+        Field::Seconds(|c| &mut c.cadences.containers),
+        "Containers; a new one is looked at at once whatever this is.",
+    ),
     entries("caches.rec-tasks", |c| &mut c.caches.rec_tasks, "Ended processes kept in user space."),
     entries("caches.tasks", |c| &mut c.caches.tasks, "Execution rows of one epoch."),
     entries("caches.cmds", |c| &mut c.caches.cmds, UNUSED),
@@ -169,6 +174,11 @@ pub(super) static KEYS: &[Key] = &[
         "caches.activities",
         |c| &mut c.caches.activities,
         "Activity rows of one epoch, and the path components that they need.",
+    ),
+    entries(
+        "caches.containers",
+        |c| &mut c.caches.containers,
+        "Cgroups kept in user space; a quarter of it are rows of one epoch.",
     ),
     key(
         "functionalities",

@@ -38,6 +38,7 @@ pub(super) static FEATURES: &[Known] = &[
     works(Mechanism::NetworkPeers.name(), "plugin: names and addresses that tasks talk to"),
     works(Mechanism::EnvVars.name(), "plugin: environment of new programs"),
     works(Mechanism::Activity.name(), "plugin: what is done to neither files nor flows"),
+    works(Mechanism::Containers.name(), "plugin: containers made, run, entered, removed"),
     works("alchemies", "recipes from directories, beside those in the binary"),
     accepted("netpolicy", "network policy"),
     accepted("enricher", "facts about containers and places"),

@@ -108,6 +108,8 @@ pub struct Cadences {
     pub env_vars: Duration,
     #[serde(serialize_with = "seconds")]
     pub activity: Duration,
+    #[serde(serialize_with = "seconds")]
+    pub containers: Duration,
 }
 
 impl Default for Cadences {
@@ -120,6 +122,7 @@ impl Default for Cadences {
             network_flows: second,
             env_vars: second,
             activity: second,
+            containers: second,
         }
     }
 }
@@ -171,6 +174,8 @@ pub struct Caches {
     pub envs: u32,
     /// Activity rows of one epoch.
     pub activities: u32,
+    /// Cgroups kept in user space; a quarter of it are rows of one epoch.
+    pub containers: u32,
 }
 
 impl Default for Caches {
@@ -193,6 +198,7 @@ impl Default for Caches {
             peers: 1,
             envs: 4,
             activities: 4,
+            containers: 16,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Conditions on action sets: `file_actions`, `flow_actions`, and their `_how` and `_excl`.
 
-use crate::event::{Actions, FILE_ACTIONS, FLOW_ACTIONS};
+use crate::event::{Actions, CONTAINER_ACTIONS, FILE_ACTIONS, FLOW_ACTIONS};
 
 use super::fields::Fields;
 use super::sheet::Sheet;
@@ -81,6 +81,12 @@ pub(super) fn file_words() -> Vec<(&'static str, u32)> {
 pub(super) fn flow_words() -> Vec<(&'static str, u32)> {
     let any = ("any", (1 << FLOW_ACTIONS.len()) - 1);
     (0..).zip(FLOW_ACTIONS).map(|(bit, name)| (name, 1 << bit)).chain([any]).collect()
+}
+
+/// All words that `container_actions` knows.
+pub(super) fn container_words() -> Vec<(&'static str, u32)> {
+    let any = ("any", (1 << CONTAINER_ACTIONS.len()) - 1);
+    (0..).zip(CONTAINER_ACTIONS).map(|(bit, name)| (name, 1 << bit)).chain([any]).collect()
 }
 
 /// Reads three fields: the actions, how they combine, which are excluded.

@@ -39,6 +39,8 @@ pub struct Detector {
     activities: Vec<usize>,
     /// Recipes on environment variables, by name and number.
     envs: AHashMap<Arc<str>, Vec<usize>>,
+    /// Recipes on containers, by number.
+    containers: Vec<usize>,
     /// Counters by the fingerprint of the recipe, so that they outlive a reload.
     times: AHashMap<u64, Times>,
     hasher: RandomState,
@@ -53,6 +55,7 @@ impl Detector {
             flows: Vec::new(),
             activities: Vec::new(),
             envs: AHashMap::new(),
+            containers: Vec::new(),
             times: AHashMap::new(),
             hasher: RandomState::new(),
         };
@@ -70,12 +73,14 @@ impl Detector {
         self.flows.clear();
         self.activities.clear();
         self.envs.clear();
+        self.containers.clear();
         let mut kept = AHashMap::new();
         for (number, recipe) in mine {
             match &recipe.conditions {
                 Conditions::File(rule) => files.push((number, rule)),
                 Conditions::Flow(_) => self.flows.push(number),
                 Conditions::Activity(_) => self.activities.push(number),
+                Conditions::Container(_) => self.containers.push(number),
                 Conditions::Env(rule) => {
                     for name in &rule.names {
                         self.envs.entry(name.clone()).or_default().push(number);
@@ -110,6 +115,15 @@ impl Detector {
                     recipe.is_some_and(|recipe| {
                         matches!(&recipe.conditions, Conditions::Activity(rule) if rule.matches(activity))
                     })
+                }));
+            }
+            Body::Container(life) => {
+                out.extend(self.containers.iter().copied().filter(|number| {
+                    let recipe = self.ruleset.recipes.get(*number);
+                    match recipe.map(|recipe| &recipe.conditions) {
+                        Some(Conditions::Container(rule)) => rule.matches(life.actions),
+                        _ => false,
+                    }
                 }));
             }
             Body::Env(env) => {

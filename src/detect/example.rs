@@ -14,12 +14,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::event::{Actions, Body, Env, Event, FILE_ACTIONS, File, Flow, Mechanism, Peer, TaskKey};
+use crate::event::{
+    Actions, Body, Env, Event, FILE_ACTIONS, File, Flow, Life, Mechanism, Peer, TaskKey,
+};
 use crate::problem::Problem;
+use crate::state::containers::{Container, Details, Found, Runtime};
 use crate::state::{Creds, Image, Process, Stdio, TRAITS, Written};
 use crate::text::Text;
 
-use super::actions::{EXECVE, file_words, flow_words};
+use super::actions::{EXECVE, container_words, file_words, flow_words};
 use super::detector::Detector;
 use super::fields::Fields;
 use super::recipe::{Recipe, RecipeMechanism};
@@ -118,6 +121,9 @@ fn read_process(sheet: &mut Sheet, fields: &mut Fields<'_>, pid: u32) -> Process
     process.previous = previous.map(|exe| Arc::new(image(exe)));
     process.creds = Creds { uid, gid: uid, euid: uid, egid: uid, ..Creds::default() };
     process.comm = comm.as_str().into();
+    if let Some(name) = fields.text(sheet, "container") {
+        let _ = process.container.set(read_container(name));
+    }
     process
 }
 
@@ -155,6 +161,20 @@ fn read_image(sheet: &mut Sheet, fields: &mut Fields<'_>, image: &mut Image) {
             None => fields.wrong(sheet, "stdio_socket", "expected `stdin inet stream [REMOTE]`"),
         }
     }
+}
+
+/// `NAME`, or `NAME IMAGE`.
+fn read_container(text: &str) -> Arc<Container> {
+    let (name, image) = text.split_once(' ').unwrap_or((text, "example:1"));
+    let id = "0".repeat(64);
+    let found = Found { id, runtime: Runtime::Docker, pod_uid: None, user: None };
+    let container = Container::new(found, "/docker/example");
+    container.set_details(Details {
+        name: Some(name.into()),
+        image: Some(image.into()),
+        ..Details::default()
+    });
+    Arc::new(container)
 }
 
 fn of_exe(exe: &str, pid: u32) -> Process {
@@ -230,6 +250,11 @@ fn read_event(
             Body::Peer(Peer { names, addresses, rcode: 0, flow })
         }
         Mechanism::Activity => Body::Activity(super::activity::read_example(sheet, fields)?),
+        Mechanism::Containers => {
+            let actions = read_actions(sheet, fields, &container_words());
+            let container = process.container().cloned().unwrap_or_else(|| read_container("x"));
+            Body::Container(Life { container, actions: actions.unwrap_or_default() })
+        }
         Mechanism::EnvVars => {
             let node = fields.required(sheet, "env")?;
             let text = sheet.text(node, &fields.key("env"))?;

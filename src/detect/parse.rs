@@ -15,7 +15,7 @@ use super::recipe::{
 };
 use super::sheet::Sheet;
 use super::yaml::{self, Node, Value};
-use super::{arbitrary, attack, example, times};
+use super::{actions, arbitrary, attack, example, times};
 
 /// Reads the text of one file. A mistake refuses the recipe that has it, not its neighbours; only
 /// a file that is not YAML at all is refused whole.
@@ -206,6 +206,7 @@ fn read_conditions(
         Breed::Execution => mechanism.sees(Mechanism::Execution),
         Breed::EnvVars => mechanism.sees(Mechanism::EnvVars),
         Breed::Activity => mechanism.sees(Mechanism::Activity),
+        Breed::Containers => mechanism.sees(Mechanism::Containers),
         _ => mechanism.is_network(),
     };
     if !fits {
@@ -221,6 +222,9 @@ fn read_conditions(
         Conditions::Flow(Box::new(rule))
     } else if mechanism.sees(Mechanism::Activity) {
         Conditions::Activity(ActivityRule::read(sheet, fields))
+    } else if mechanism.sees(Mechanism::Containers) {
+        let names = ["container_actions", "container_actions_how", "container_actions_excl"];
+        Conditions::Container(actions::read(sheet, fields, names, &actions::container_words()))
     } else {
         Conditions::Env(read_env(sheet, fields))
     })
@@ -237,7 +241,8 @@ fn check_breed(sheet: &mut Sheet, fields: &Fields<'_>, breed: Breed, rule: &Flow
         | Breed::Execution
         | Breed::EnvVars
         | Breed::NetworkFlows
-        | Breed::Activity => return,
+        | Breed::Activity
+        | Breed::Containers => return,
     };
     if !given {
         let message = "a recipe of this breed needs this field";

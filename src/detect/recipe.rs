@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::event::Mechanism;
 use crate::problem::Problem;
 
+use super::actions::ActionRule;
 use super::activity::ActivityRule;
 use super::arbitrary::Group;
 use super::attack::Attack;
@@ -69,6 +70,7 @@ pub enum Conditions {
     Flow(Box<FlowRule>),
     Env(EnvRule),
     Activity(ActivityRule),
+    Container(ActionRule),
 }
 
 /// Environment variables by name, and what their value must look like.
@@ -98,6 +100,8 @@ pub enum Breed {
     RemoteIps,
     LocalIps,
     EnvVars,
+    /// Ours: what happens to containers.
+    Containers,
     /// Ours: ports, protocol or flow actions alone.
     NetworkFlows,
     /// Ours: what is done to neither files nor flows.
@@ -117,6 +121,7 @@ pub const BREEDS: &[(&str, Breed)] = &[
     ("env_vars", Breed::EnvVars),
     ("network_flows", Breed::NetworkFlows),
     ("activity", Breed::Activity),
+    ("containers", Breed::Containers),
 ];
 
 /// Which plugins' events a recipe sees.
@@ -135,6 +140,7 @@ pub const MECHANISMS: &[(&str, RecipeMechanism)] = &[
     ("network_flows", RecipeMechanism::One(Mechanism::NetworkFlows)),
     ("env_vars", RecipeMechanism::One(Mechanism::EnvVars)),
     ("activity", RecipeMechanism::One(Mechanism::Activity)),
+    ("containers", RecipeMechanism::One(Mechanism::Containers)),
 ];
 
 impl RecipeMechanism {

@@ -89,7 +89,7 @@ impl Ruleset {
     pub fn watched_env_names(&self) -> BTreeSet<String> {
         let rules = self.recipes.iter().filter_map(|recipe| match &recipe.conditions {
             Conditions::Env(rule) => Some(rule),
-            Conditions::File(_) | Conditions::Flow(_) | Conditions::Activity(_) => None,
+            _ => None,
         });
         rules.flat_map(|rule| rule.names.iter().map(ToString::to_string)).collect()
     }

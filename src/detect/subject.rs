@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use crate::event::{Body, Event, Flow, Mechanism};
+use crate::state::containers::Container;
 use crate::state::{Process, TRAITS, Trait};
 use crate::text::Text;
 
@@ -59,6 +60,21 @@ pub enum What {
     ExeLinks,
     ExeMtime,
     ExeCtime,
+    /// Ours: a text of the container that the event is about or the process is in.
+    Container(ContainerText),
+    /// Ours: whether there is such a container.
+    InContainer,
+}
+
+/// Which text of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContainerText {
+    Id,
+    Name,
+    Image,
+    Runtime,
+    PodName,
+    PodNamespace,
 }
 
 /// Whose text is asked for.
@@ -157,6 +173,13 @@ pub const WHATS: &[(&str, What)] = &[
     ("exe_links", What::ExeLinks),
     ("exe_mtime", What::ExeMtime),
     ("exe_ctime", What::ExeCtime),
+    ("container_id", What::Container(ContainerText::Id)),
+    ("container_name", What::Container(ContainerText::Name)),
+    ("container_image", What::Container(ContainerText::Image)),
+    ("container_runtime", What::Container(ContainerText::Runtime)),
+    ("pod_name", What::Container(ContainerText::PodName)),
+    ("pod_namespace", What::Container(ContainerText::PodNamespace)),
+    ("in_container", What::InContainer),
 ];
 
 /// All of them: [`WHATS`], and one for each trait of an execution.
@@ -200,12 +223,13 @@ impl What {
             Self::FlowLocalPorts | Self::FlowRemotePorts | Self::FlowAnyPorts => Shape::Number,
             Self::ExeSize | Self::ExeLinks => Shape::Number,
             Self::TaskStart | Self::TaskExit | Self::ExeMtime | Self::ExeCtime => Shape::Time,
-            Self::Is(_) | Self::GainedPrivileges => Shape::Flag,
+            Self::Is(_) | Self::GainedPrivileges | Self::InContainer => Shape::Flag,
             Self::Argv0 | Self::Pathname | Self::Script | Self::Interpreter => Shape::Text,
             Self::LoaderTarget | Self::ExeWritten | Self::ExeSha256 => Shape::Text,
             Self::StdioSocket | Self::FileNames => Shape::Text,
             Self::FlowLocal | Self::FlowRemote | Self::FlowAnyPeers => Shape::Address,
             Self::Text(..) | Self::FilePath | Self::EnvValue => Shape::Text,
+            Self::Container(_) => Shape::Text,
             Self::FlowProto | Self::FlowFamily | Self::FlowAnyPeersAndPorts => Shape::Text,
         }
     }
@@ -221,11 +245,13 @@ impl What {
         }
         let mechanism = mechanism?;
         let env = mechanism.sees(Mechanism::EnvVars);
+        let containers = mechanism.sees(Mechanism::Containers);
         let (there, needs) = match self {
             Self::EnvValue => (env, "a variable, which only recipes of env_vars have"),
-            Self::FilePath | Self::FileNames => {
-                (!env && !mechanism.is_network(), "a file, which only recipes on files have")
-            }
+            Self::FilePath | Self::FileNames => (
+                !env && !containers && !mechanism.is_network(),
+                "a file, which only recipes on files have",
+            ),
             _ if name.starts_with("flow_") => {
                 (mechanism.is_network(), "a flow, which only network recipes have")
             }
@@ -283,12 +309,34 @@ impl<'e> Subject<'e> {
                 matches!(self.process.image.sha256(), Some(Ok(sum)) if test(&sum.to_string()))
             }
             What::StdioSocket => self.process.image.stdio.iter().any(|one| test(&one.text())),
+            What::Container(which) => self.any_container_text(which, test),
             _ => match what.shape() {
                 Shape::Number => self.any_number(what, &mut |value| test(&value.to_string())),
                 Shape::Address => self.any_address(what, &mut |value| test(&value.to_string())),
                 Shape::Text | Shape::Time | Shape::Flag => false,
             },
         }
+    }
+
+    /// The one that the event is about, else that of the process.
+    fn container(&self) -> Option<&'e Container> {
+        match &self.event.body {
+            Body::Container(life) => Some(&life.container),
+            _ => self.process.container().map(|container| &**container),
+        }
+    }
+
+    fn any_container_text(&self, which: ContainerText, test: &mut dyn FnMut(&str) -> bool) -> bool {
+        let Some(container) = self.container() else { return false };
+        let text = match which {
+            ContainerText::Id => Some(&*container.id),
+            ContainerText::Name => container.detail(|details| &details.name),
+            ContainerText::Image => container.detail(|details| &details.image),
+            ContainerText::Runtime => Some(container.runtime().name()),
+            ContainerText::PodName => container.detail(|details| &details.pod_name),
+            ContainerText::PodNamespace => container.detail(|details| &details.pod_namespace),
+        };
+        text.is_some_and(test)
     }
 
     fn any_process_text(&self, who: Who, field: Field, test: &mut dyn FnMut(&str) -> bool) -> bool {
@@ -370,6 +418,7 @@ impl<'e> Subject<'e> {
     pub(super) fn holds(&self, what: What) -> bool {
         let traits = self.process.image.traits;
         match what {
+            What::InContainer => self.container().is_some(),
             What::Is(one) => traits.has(one),
             What::GainedPrivileges => {
                 [Trait::Setuid, Trait::Setgid, Trait::FileCaps].iter().any(|one| traits.has(*one))
@@ -382,7 +431,7 @@ impl<'e> Subject<'e> {
         match &self.event.body {
             Body::Flow(flow) => Some(flow),
             Body::Peer(peer) => Some(&peer.flow),
-            Body::File(_) | Body::Env(_) | Body::Activity(_) => None,
+            Body::File(_) | Body::Env(_) | Body::Activity(_) | Body::Container(_) => None,
         }
     }
 }

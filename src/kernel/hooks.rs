@@ -80,6 +80,19 @@ pub const HOOKS: &[Hook] = &[
         instead: "",
     },
     Hook {
+        fact: "cgroups",
+        // As processes: whose container a process is in is told with every fact.
+        mechanisms: &Mechanism::ALL,
+        object: &[],
+        tracepoint: &["cgroup_mkdir", "cgroup_rmdir"],
+        need: Need::Always,
+        lost: "",
+        lacks: "control groups (CONFIG_CGROUPS=y) and their tracepoints must be built into the \
+                kernel: without them only containers that are older than raqib are named",
+        asks: "",
+        instead: "",
+    },
+    Hook {
         fact: "files and activities",
         mechanisms: &[FileAccess, NetworkFlows, NetworkPeers, Activity],
         object: &[],
@@ -330,7 +343,14 @@ mod tests {
     #[test]
     fn a_mechanism_that_is_off_attaches_nothing_of_its_own() {
         let some = programs(&[Mechanism::Execution, Mechanism::EnvVars], Actions(0), &[]);
-        assert_eq!(some, ["sched_process_fork", "sched_process_exec", "sched_process_exit"]);
+        let always = [
+            "sched_process_fork",
+            "sched_process_exec",
+            "sched_process_exit",
+            "cgroup_mkdir",
+            "cgroup_rmdir",
+        ];
+        assert_eq!(some, always);
     }
 
     #[test]

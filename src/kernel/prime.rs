@@ -52,12 +52,13 @@ fn insert(task: &prime_task, world: &World, clock: &Clock) {
         .then(|| known_or_asked(world, task.parent.into()))
         .map(bounded_parent);
     let process = describe(key, &task.row, clock);
-    world.processes.insert(Process {
+    let process = world.processes.insert(Process {
         parent,
         image: Arc::new(image(key.tgid, task.row.image_ns, clock)),
         cwd: link(key.tgid, "cwd"),
         ..process
     });
+    world.containers.place(&process);
 }
 
 /// The process of an exact identity: from the tree, else from /proc. Some kernels keep tasks out

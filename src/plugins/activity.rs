@@ -19,6 +19,7 @@ pub const SPEC: Spec = Spec {
     mechanism: Mechanism::Activity,
     journal: journal_id::J_ACTIVITY.0,
     cadence: |cadences| cadences.activity,
+    always: false,
     // Who it was done to is in the tree by then.
     reads_after: Some(Mechanism::Execution),
     prepare,

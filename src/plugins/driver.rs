@@ -49,6 +49,9 @@ const COMMANDS: usize = 16;
 /// How long a thread waits for another before it judges with what is known.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
+/// How long the alerts of an epoch wait for what is not known yet of their containers.
+const CONTAINER: Duration = Duration::from_millis(200);
+
 const BACK_OFF_FIRST: Duration = Duration::from_millis(200);
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 
@@ -311,8 +314,11 @@ impl Driver {
         if pending.iter().find(unknown).is_some() {
             catch_up(self.around.execution.as_ref());
         }
+        // For all of the epoch together: files that are slow delay its alerts once.
+        let until = Instant::now() + CONTAINER;
         for (event, candidates) in pending.iter() {
             let process = self.who(event.task);
+            self.know_container(candidates, event, &process, until);
             let wants = || Wants::Decision(candidates.clone());
             if self.asks_content(candidates, &process)
                 && self.room.keeps(&self.around.contents, event, &process, wants)
@@ -320,6 +326,24 @@ impl Driver {
                 continue;
             }
             self.decide(candidates, event, &process);
+        }
+    }
+
+    /// What is under way of the container that alerts will tell.
+    fn know_container(
+        &self,
+        candidates: &[usize],
+        event: &Event,
+        process: &Process,
+        until: Instant,
+    ) {
+        let containers = &self.around.world.containers;
+        // A script's own recipes are found when they are decided.
+        if !candidates.is_empty() || process.image.script.is_some() {
+            containers.settle(process, until);
+        }
+        if let Body::Container(life) = &event.body {
+            containers.settle_details(&life.container, until);
         }
     }
 

@@ -19,6 +19,7 @@ pub const SPEC: Spec = Spec {
     mechanism: Mechanism::EnvVars,
     journal: journal_id::J_ENV_VARS.0,
     cadence: |cadences| cadences.env_vars,
+    always: false,
     reads_after: None,
     prepare,
 };

@@ -30,6 +30,7 @@ pub const SPEC: Spec = Spec {
     mechanism: Mechanism::Execution,
     journal: journal_id::J_EXECUTION.0,
     cadence: |cadences| cadences.execution,
+    always: true,
     reads_after: None,
     prepare,
 };
@@ -150,13 +151,14 @@ impl Execution {
         if processes.knows(key) {
             return;
         }
-        processes.insert(Process {
+        let process = processes.insert(Process {
             image: Arc::clone(&parent.image),
             previous: Some(Arc::clone(&parent.image)),
             cwd: parent.cwd.clone(),
             parent: Some(bounded_parent(parent)),
             ..describe(key, row, clock)
         });
+        self.world.containers.place(&process);
     }
 
     fn executed(&mut self, key: TaskKey, row: &exec_row, chunks: &Chunks, clock: &Clock) -> Event {
@@ -196,7 +198,7 @@ impl Execution {
         image.traits = traits(row, &image);
         let image = Arc::new(image);
         let previous = before.filter(|before| before.key.tgid == key.tgid);
-        processes.insert(Process {
+        let process = processes.insert(Process {
             parent,
             previous: previous.map(|before| Arc::clone(&before.image)),
             image: Arc::clone(&image),
@@ -204,6 +206,7 @@ impl Execution {
             cwd: self.paths.get(row.cwd_path).text,
             ..describe(key, row, clock)
         });
+        self.world.containers.place(&process);
         let at = clock.at(row.exec_ns);
         let body = Body::File(executable(&image, path.truncated));
         Event { mechanism: Mechanism::Execution, task: key, count: 1, first: at, last: at, body }
@@ -312,6 +315,7 @@ pub(crate) fn describe(key: TaskKey, row: &exec_row, clock: &Clock) -> Process {
             user: row.ns_user,
         },
         cgroup: row.cgroup,
+        cgroup1: row.cgroup1,
         tty: bounded_text(&row.tty),
         comm: bounded_text(&row.comm),
         ..Process::default()

@@ -26,6 +26,7 @@ pub const SPEC: Spec = Spec {
     mechanism: Mechanism::FileAccess,
     journal: journal_id::J_FILE_ACCESS.0,
     cadence: |cadences| cadences.file_access,
+    always: false,
     reads_after: None,
     prepare,
 };

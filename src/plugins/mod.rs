@@ -4,6 +4,7 @@
 //! printers; the thread that drives it (see [`driver`]) does.
 
 pub mod activity;
+pub mod containers;
 pub mod driver;
 pub mod env_vars;
 pub mod execution;
@@ -59,6 +60,8 @@ pub struct Spec {
     /// `enum journal_id` of bpf/types.h.
     pub journal: u32,
     pub cadence: fn(&Cadences) -> Duration,
+    /// Fed even where no recipe is judged: all events are told with its state.
+    pub always: bool,
     /// Whose state its events are told with: that plugin seals and reads before this one reads.
     pub reads_after: Option<Mechanism>,
     pub prepare: fn(&Kernel, &Config, &Arc<World>) -> Result<Prepared>,
@@ -68,6 +71,7 @@ pub struct Spec {
 /// still fed while others ask it, and names while flows ask for them.
 pub const PLUGINS: &[Spec] = &[
     execution::SPEC,
+    containers::SPEC,
     file_access::SPEC,
     network_peers::SPEC,
     network_flows::SPEC,

@@ -20,6 +20,7 @@ pub const SPEC: Spec = Spec {
     mechanism: Mechanism::NetworkFlows,
     journal: journal_id::J_NETWORK_FLOWS.0,
     cadence: |cadences| cadences.network_flows,
+    always: false,
     reads_after: Some(Mechanism::NetworkPeers),
     prepare,
 };

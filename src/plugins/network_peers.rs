@@ -22,6 +22,7 @@ pub const SPEC: Spec = Spec {
     mechanism: Mechanism::NetworkPeers,
     journal: journal_id::J_NETWORK_PEERS.0,
     cadence: |cadences| cadences.network_peers,
+    always: false,
     reads_after: None,
     prepare,
 };

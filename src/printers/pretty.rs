@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt::{self, Display, Write};
 use std::sync::Arc;
 
-use crate::alert::{Alert, Importance, in_range, protocol, shows_value};
+use crate::alert::{Alert, Importance, Known, in_range, protocol, shows_value};
 use crate::event::{
     Actions, Activity, Body, Env, FILE_ACTIONS, File, Flow, Mechanism, Peer, errno_name,
 };
@@ -77,6 +77,9 @@ const DEEDS: [(u32, &str); FILE_ACTIONS.len()] = [
 /// Deeds after this many in [`DEEDS`] are told only when there is no other.
 const TELLING: usize = 26;
 
+/// The deeds of `CONTAINER_ACTIONS`, by bit.
+const LIVES: [&str; 4] = ["made", "started", "was run from outside in", "removed"];
+
 impl Pretty {
     pub fn new(colour: bool) -> Self {
         Self { colour, users: Users::read(), line: String::new() }
@@ -112,6 +115,10 @@ impl Pretty {
         }
         write!(line, "  {}", self.paint(DIM, &lineage(&alert.process)))?;
         write!(line, "  {}", self.user(&alert.process))?;
+        if let (Some(known), false) = (&alert.container, matches!(event.body, Body::Container(_))) {
+            let within = format!("in {}:{}", known.runtime(), short(known.called()));
+            write!(line, "  {}", self.paint(DIM, &within))?;
+        }
         if let Some(note) = &alert.note {
             write!(line, "  {}", self.paint(DIM, &escape(&shorten(note, COMMAND))))?;
         }
@@ -181,6 +188,13 @@ fn told(alert: &Alert) -> String {
         Body::Peer(peer) => format!("{who} {}", answer(peer)),
         Body::Env(env) => format!("{who} has {}", variable(env)),
         Body::Activity(activity) => format!("{who} {}", activity_told(activity)),
+        Body::Container(life) => {
+            let done = (0..).zip(LIVES).find(|(bit, _)| life.actions.has(*bit));
+            let done = done.map_or("touched", |(_, deed)| deed);
+            let image = alert.container.as_ref().and_then(Known::image).unwrap_or("unknown image");
+            let name = alert.container.as_ref().map(Known::called).unwrap_or_default();
+            format!("{who} {done} container {} ({})", short(name), short(image))
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Bounded, queryable state in user space, fed by sealed epochs.
 
+pub mod containers;
 pub mod files;
 pub mod names;
 pub mod paths;
@@ -11,6 +12,7 @@ pub mod traits;
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub use containers::Containers;
 pub use files::Files;
 pub use names::Names;
 pub use paths::Paths;
@@ -23,13 +25,14 @@ pub use traits::{TRAITS, Trait, Traits, Written};
 #[derive(Debug)]
 pub struct World {
     pub processes: Processes,
+    pub containers: Containers,
     names: RwLock<Names>,
     files: RwLock<Files>,
 }
 
 impl World {
-    pub fn new(processes: Processes, names: Names, files: Files) -> Self {
-        Self { processes, names: RwLock::new(names), files: RwLock::new(files) }
+    pub fn new(processes: Processes, containers: Containers, names: Names, files: Files) -> Self {
+        Self { processes, containers, names: RwLock::new(names), files: RwLock::new(files) }
     }
 
     pub fn names(&self) -> RwLockReadGuard<'_, Names> {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
+use super::containers::Container;
 use super::stdio::Stdio;
 use super::traits::{Traits, Written};
 use crate::content::{Sum, Untold};
@@ -36,6 +37,9 @@ pub struct Process {
     pub namespaces: Namespaces,
     /// Inode of the cgroup v2 directory.
     pub cgroup: u64,
+    /// Its cgroup in a v1 hierarchy: inode, with the hierarchy's number from bit 48 on; 0: none.
+    pub cgroup1: u64,
+    pub(crate) container: OnceLock<Arc<Container>>,
     pub cwd: Text,
     /// Controlling terminal ("pts0"), empty without one.
     pub tty: Text,
@@ -132,6 +136,11 @@ impl Process {
         self.image.args_joined()
     }
 
+    /// The container that it is in, once that is known.
+    pub fn container(&self) -> Option<&Arc<Container>> {
+        self.container.get()
+    }
+
     /// When it ended and its wait status (`exit code << 8 | signal`); none while it runs.
     pub fn end(&self) -> Option<(SystemTime, i32)> {
         self.end.get().copied()
@@ -180,6 +189,8 @@ impl Process {
             creds: self.creds,
             namespaces: self.namespaces,
             cgroup: self.cgroup,
+            cgroup1: self.cgroup1,
+            container: self.container.clone(),
             cwd: self.cwd.clone(),
             tty: self.tty.clone(),
             comm: self.comm.clone(),

@@ -82,6 +82,13 @@ impl Processes {
             .collect()
     }
 
+    /// The last images of those that fit and have not ended.
+    pub fn running(&self, fits: impl Fn(&Process) -> bool) -> Vec<Arc<Process>> {
+        let tree = self.read();
+        let last = tree.processes.values().filter_map(|images| images.last());
+        last.filter(|image| image.end().is_none() && fits(image)).cloned().collect()
+    }
+
     pub fn len(&self) -> usize {
         self.read().processes.len()
     }
