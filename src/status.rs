@@ -55,9 +55,8 @@ impl Status {
             .facts
             .iter()
             .map(|fact| {
-                let tier = if fact.off.is_none() { "tracepoint" } else { "off" };
                 json!({
-                    "fact": fact.fact, "tier": tier, "programs": fact.programs,
+                    "fact": fact.fact, "tier": fact.tier(), "programs": fact.programs,
                     "lost": fact.lost, "off": fact.off,
                 })
             })

@@ -133,13 +133,28 @@ pub struct Fact {
     pub off: Option<String>,
 }
 
+impl Fact {
+    /// Where it is taken from, or `off`.
+    pub const fn tier(&self) -> &'static str {
+        if self.off.is_none() { "tracepoint" } else { "off" }
+    }
+}
+
 impl Hook {
-    fn wanted(&self, mechanisms: &[Mechanism], actions: Actions) -> bool {
+    /// Whether these mechanisms and the file actions that recipes ask for need it.
+    pub fn wanted(&self, mechanisms: &[Mechanism], actions: Actions) -> bool {
         let on = self.mechanisms.iter().any(|mechanism| mechanisms.contains(mechanism));
         on && match self.need {
             Need::Always | Need::Once => true,
             Need::Action(bit) => actions.has(bit),
         }
+    }
+
+    /// How it stands on a kernel that refuses some programs, wanted or not.
+    pub fn fact(&self, refused: &[Refusal]) -> Fact {
+        let off = self.off(refused);
+        let programs = if off.is_none() { self.tracepoint.to_vec() } else { Vec::new() };
+        Fact { fact: self.fact, programs, lost: self.lost, off }
     }
 
     /// Half of a fact's programs would tell half-truths: one that is refused turns it off.
@@ -168,13 +183,7 @@ pub fn programs(
 /// The facts that are wanted, on or off.
 pub fn facts(mechanisms: &[Mechanism], actions: Actions, refused: &[Refusal]) -> Vec<Fact> {
     let wanted = HOOKS.iter().filter(|hook| hook.wanted(mechanisms, actions));
-    wanted
-        .map(|hook| {
-            let off = hook.off(refused);
-            let programs = if off.is_none() { hook.tracepoint.to_vec() } else { Vec::new() };
-            Fact { fact: hook.fact, programs, lost: hook.lost, off }
-        })
-        .collect()
+    wanted.map(|hook| hook.fact(refused)).collect()
 }
 
 /// Attached programs; dropping it detaches them all.

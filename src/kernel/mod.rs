@@ -1,12 +1,16 @@
 //! The kernel side: what the host offers, the loaded object, and the hooks.
 
 pub mod clock;
+pub mod detached;
+pub mod features;
 pub mod hooks;
 pub mod host;
 pub mod load;
 pub mod prime;
+pub mod privileges;
 pub mod programs;
 pub mod refusal;
+pub mod trampoline;
 
 /// Generated from `bpf/` by `build.rs`: programs, maps, and the types of `bpf/types.h`.
 #[allow(
