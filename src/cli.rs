@@ -1,16 +1,17 @@
 //! The command line.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config, LogLevel};
+use crate::config::{self, Config, LogLevel, RunTime};
 use crate::daemon::{self, Options};
 use crate::printers::Output;
-use crate::{control, rules, status};
+use crate::printers::stdout::colour_is_wanted;
+use crate::{control, doctor, rules, status};
 
 /// Where the configuration is looked for when none is named.
 const CONFIG: &str = "/etc/raqib/raqib.yaml";
@@ -45,6 +46,18 @@ enum Cmd {
         /// Print the configuration as it takes effect, older layouts translated
         #[arg(long)]
         effective: bool,
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Say what can be watched on this host, what cannot, and why
+    ///
+    /// Loads and attaches the programs for a moment, also beside a running daemon, and leaves
+    /// nothing behind. Exit code: 0 all is well, 1 something wanted is off or degraded,
+    /// 2 nothing can be watched.
+    Doctor {
+        #[arg(long)]
+        json: bool,
+        /// Configuration file [default: /etc/raqib/raqib.yaml if it is there]
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
@@ -109,6 +122,20 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             daemon::run(config, Options { config_file, output: *output })?;
         }
         Cmd::Check { effective, config } => return check(config.as_deref(), *effective),
+        Cmd::Doctor { json, config } => {
+            // libbpf's own words, for those who ask for them; else the report is all there is.
+            if let Some(level) = cli.log_level {
+                crate::logging::start(&RunTime { log_level: level, ..RunTime::default() })?;
+            }
+            let report = doctor::examine(configuration(config.as_deref()));
+            let shown = if *json {
+                serde_json::to_string_pretty(&report.json())? + "\n"
+            } else {
+                report.text(std::io::stdout().is_terminal() && colour_is_wanted())
+            };
+            print(&shown)?;
+            return Ok(ExitCode::from(report.exit_code()));
+        }
         Cmd::Status { json, config } => {
             let (config, _) = configuration(config.as_deref())?;
             let answer = control::ask(&config.run_time.socket, "status")?;

@@ -221,7 +221,7 @@ struct Hooking {
 }
 
 /// File actions that hooks must provide: what recipes ask for, and what the user asks for.
-fn wanted_actions(config: &Config, rules: &Ruleset) -> Actions {
+pub fn wanted_actions(config: &Config, rules: &Ruleset) -> Actions {
     let close = u32::from(config.feature_options.detect.close) << hooks::CLOSE;
     Actions(rules.wanted_actions().0 | close)
 }

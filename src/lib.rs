@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod detect;
 pub mod dispatch;
 pub mod dns;
+pub mod doctor;
 pub mod doorbell;
 pub mod event;
 pub mod journal;

@@ -55,13 +55,8 @@ impl Status {
             .facts
             .iter()
             .map(|fact| {
-                let tier = match (&fact.off, fact.instead) {
-                    (Some(_), _) => "off",
-                    (None, "") => "tracepoint",
-                    (None, _) => "process",
-                };
                 json!({
-                    "fact": fact.fact, "tier": tier, "programs": fact.programs,
+                    "fact": fact.fact, "tier": fact.tier(), "programs": fact.programs,
                     "lost": fact.lost, "off": fact.off, "instead": fact.instead,
                 })
             })

@@ -227,8 +227,20 @@ pub struct Fact {
     pub instead: &'static str,
 }
 
+impl Fact {
+    /// Where it is taken from, or `off`.
+    pub const fn tier(&self) -> &'static str {
+        match (&self.off, self.instead.is_empty()) {
+            (Some(_), _) => "off",
+            (None, true) => "tracepoint",
+            (None, false) => "process",
+        }
+    }
+}
+
 impl Hook {
-    fn wanted(&self, mechanisms: &[Mechanism], actions: Actions) -> bool {
+    /// Whether these mechanisms and the file actions that recipes ask for need it.
+    pub fn wanted(&self, mechanisms: &[Mechanism], actions: Actions) -> bool {
         let on = self.mechanisms.iter().any(|mechanism| mechanisms.contains(mechanism));
         on && match self.need {
             Need::Always | Need::Once => true,
@@ -244,6 +256,16 @@ impl Hook {
         } else {
             self.object
         }
+    }
+
+    /// How it stands on a kernel that refuses some programs, wanted or not.
+    pub fn fact(&self, refused: &[Refusal]) -> Fact {
+        let off = self.off(refused);
+        let programs = if off.is_none() { self.programs(refused).to_vec() } else { Vec::new() };
+        let instead = off.is_some() && !self.instead.is_empty();
+        let off = off.filter(|_| !instead);
+        let instead = if instead { self.instead } else { "" };
+        Fact { fact: self.fact, programs, lost: self.lost, instead, off }
     }
 
     /// Half of a fact's programs would tell half-truths: one that is refused turns it off.
@@ -273,16 +295,7 @@ pub fn programs(
 /// The facts that are wanted, on or off.
 pub fn facts(mechanisms: &[Mechanism], actions: Actions, refused: &[Refusal]) -> Vec<Fact> {
     let wanted = HOOKS.iter().filter(|hook| hook.wanted(mechanisms, actions));
-    wanted
-        .map(|hook| {
-            let off = hook.off(refused);
-            let programs = if off.is_none() { hook.programs(refused).to_vec() } else { Vec::new() };
-            let instead = off.is_some() && !hook.instead.is_empty();
-            let off = off.filter(|_| !instead);
-            let instead = if instead { hook.instead } else { "" };
-            Fact { fact: hook.fact, programs, lost: hook.lost, instead, off }
-        })
-        .collect()
+    wanted.map(|hook| hook.fact(refused)).collect()
 }
 
 impl Fact {

@@ -9,16 +9,44 @@ use anyhow::{Context, Result, bail};
 pub const MINIMUM: &str = "this kernel cannot be watched: Linux 5.10 or newer is needed, with \
      CONFIG_BPF_SYSCALL, CONFIG_BPF_EVENTS, CONFIG_FTRACE_SYSCALLS and CONFIG_DEBUG_INFO_BTF";
 
+/// Where the kernel's own types are; every program is fitted to them at load.
+pub const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// What to do where no cgroup v2 hierarchy is mounted.
+const NO_CGROUP2: &str = "no cgroup v2 hierarchy is mounted, network facts need one: \
+     mount -t cgroup2 none /sys/fs/cgroup/unified (or turn the network plugins off in `features`)";
+
 /// Refuses to start where nothing could be watched.
+///
+/// # Errors
+/// What is missing, and what to do.
 pub fn check() -> Result<()> {
+    root("run")?;
+    btf()
+}
+
+/// Whether we are root; `command` is what to say with sudo.
+///
+/// # Errors
+/// What to do.
+pub fn root(command: &str) -> Result<()> {
     // SAFETY: geteuid has no preconditions.
     if unsafe { libc::geteuid() } != 0 {
-        bail!("loading eBPF programs needs root: run `sudo raqib run`");
+        bail!("loading eBPF programs needs root: run `sudo raqib {command}`");
     }
-    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+    Ok(())
+}
+
+/// Whether the kernel tells its types.
+///
+/// # Errors
+/// What to do.
+pub fn btf() -> Result<()> {
+    if !Path::new(BTF).exists() {
         bail!(
-            "Linux {} has no BTF (/sys/kernel/btf/vmlinux): use 5.10 or newer, built with \
-             CONFIG_DEBUG_INFO_BTF=y, as those of current distributions are",
+            "Linux {} has no BTF ({BTF}): use 5.10 or newer, built with \
+             CONFIG_DEBUG_INFO_BTF=y, as those of current distributions are; in a container, \
+             /sys of the host must be there",
             release()
         );
     }
@@ -28,10 +56,7 @@ pub fn check() -> Result<()> {
 /// Where the cgroup v2 hierarchy is mounted, whole: programs attached there see every socket.
 pub fn cgroup2() -> Result<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read mountinfo")?;
-    find_cgroup2(&mounts).context(
-        "no cgroup v2 hierarchy is mounted, network facts need one: \
-         mount -t cgroup2 none /sys/fs/cgroup/unified (or turn the network plugins off in `features`)",
-    )
+    find_cgroup2(&mounts).context(NO_CGROUP2)
 }
 
 /// Fields of mountinfo: id parent major:minor root mount-point options... - type source options.

@@ -3,12 +3,16 @@
 pub mod cgroups;
 pub mod clock;
 pub mod descriptors;
+pub mod detached;
+pub mod features;
 pub mod hooks;
 pub mod host;
 pub mod load;
 pub mod prime;
+pub mod privileges;
 pub mod programs;
 pub mod refusal;
+pub mod trampoline;
 
 /// Generated from `bpf/` by `build.rs`: programs, maps, and the types of `bpf/types.h`.
 #[allow(

@@ -2,7 +2,7 @@
 
 pub(crate) mod lane;
 mod pretty;
-mod stdout;
+pub mod stdout;
 #[path = "../terminal.rs"]
 pub mod terminal;
 mod users;

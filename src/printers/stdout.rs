@@ -49,7 +49,7 @@ impl Stdout {
 
 /// <https://no-color.org>: set and not empty, whatever the value. A dumb terminal shows escape
 /// sequences as letters.
-fn colour_is_wanted() -> bool {
+pub fn colour_is_wanted() -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !refused && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
