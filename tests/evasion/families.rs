@@ -65,14 +65,13 @@ pub const FAMILIES: &[Family] = &[
     row("execveat of a directory's descriptor and of a deleted file", Seen, "the dentry has its path, and the flag says that it is deleted"),
     row("argv spoofing", Seen, "the image is told beside what it calls itself"),
     row("argv rewriting", Seen, "arguments are copied at execve, before the program can write"),
-    row("comm renaming", Partly, "nothing is lost, as exe is told too; the renaming itself is no event"),
+    row("comm renaming", Seen, "the image is told beside what the task calls itself"),
     row("short processes", Seen, "execve and exit are told from the kernel: 300 of 300, with arguments"),
     row("double fork, setsid", Seen, "the lineage is kept from the fork on"),
     row("subreaper", Seen, "the lineage is that of forks, not of who reaps"),
     row("PID reuse", Seen, "identity is (pid, start time): two processes"),
     row("huge argv", Partly, "head and tail are kept with the whole length and a flag; the middle is not"),
-    row("LD_PRELOAD", Seen, "the variable is told, and the library's opening"),
-    row("LD_AUDIT and DT_RPATH", Seen, "the variable; of DT_RPATH the library's opening"),
+    row("LD_PRELOAD and LD_AUDIT", Seen, "the variable with its value, and the opening of the library"),
     row("running through ld.so", Seen, "arguments and the target's opening and mapping"),
     row("interpreters", Partly, "arguments, shebang and the script's opening are told; the text from a pipe is not"),
     row("clone3 into namespaces", Seen, "pids are those of the first namespace; namespaces come with the process"),
@@ -83,7 +82,6 @@ pub const FAMILIES: &[Family] = &[
     row("DNS over HTTPS", NotSeen, "encrypted: the conversation is told, its names are not"),
     row("IPv4-mapped IPv6", Seen, "told as IPv4: addresses are the packet's"),
     row("unconnected UDP", Seen, "sendto, sendmsg, sendmmsg: packets have their peers"),
-    row("raced address of connect", Seen, "no memory of the task is read"),
 ];
 
 /// docs/evasions.md.

@@ -20,7 +20,6 @@ const SLOTS: u32 = 8;
 
 pub mod op {
     pub const CONNECT: u8 = 16;
-    pub const CLOSE: u8 = 19;
     pub const OPENAT: u8 = 18;
     pub const READ: u8 = 22;
     pub const WRITE: u8 = 23;
