@@ -1,0 +1,103 @@
+//! The families of evasions and what is seen of each: what tests assert and the page shows.
+
+use std::fmt::Write;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Seen,
+    Partly,
+    NotSeen,
+}
+
+use Verdict::{NotSeen, Partly, Seen};
+
+impl Verdict {
+    pub fn word(self) -> &'static str {
+        match self {
+            Seen => "seen",
+            Partly => "partly",
+            NotSeen => "not-seen",
+        }
+    }
+}
+
+/// One family, or one way of doing it that is seen differently, on the tracepoint tier.
+pub struct Family {
+    pub name: &'static str,
+    pub verdict: Verdict,
+    pub why: &'static str,
+}
+
+const fn row(name: &'static str, verdict: Verdict, why: &'static str) -> Family {
+    Family { name, verdict, why }
+}
+
+pub const FAMILIES: &[Family] = &[
+    row("io_uring files", NotSeen, "requests pass no system call of their own; SQPOLL, IOSQE_ASYNC and OPENAT2 alike"),
+    row("io_uring direct descriptors", NotSeen, "as above, and no descriptor of the process leads to the file"),
+    row("io_uring then ordinary calls", Partly, "what is done by calls on a descriptor that the ring opened is told with the true path; the opening is not"),
+    row("io_uring network", Seen, "flows are packets of sockets, and a socket's owner is noted where it is made"),
+    row("symbolic links and dots", Seen, "the path is that of the dentry that the descriptor leads to"),
+    row("hard links", Partly, "told under the name used, with the inode that both names share; a recipe on the other name's path does not match"),
+    row("bind mounts", Partly, "told under the path through the mount, with the true device and inode; a recipe on the original path does not match"),
+    row("open_tree and move_mount", Partly, "as bind mounts"),
+    row("overlay", Partly, "told under the merged path and flagged; the layer's own path and inode are not told"),
+    row("chroot", Seen, "paths go up to the mount namespace's root, past the task's own"),
+    row("openat2, dirfd, O_PATH, /proc/self", Seen, "the path is that of the descriptor's dentry"),
+    row("open_by_handle_at", Seen, "as above: no path argument is needed"),
+    row("raced path of open", Seen, "no memory of the task is read: told = opened, file by file"),
+    row("path on a userfaultfd page", Seen, "as above: the page need not be there on entry"),
+    row("raced path of truncate", NotSeen, "no descriptor is left: the name is read from the task when the call has returned, and can be another by then, which is then told"),
+    row("deep directories", Seen, "up to 256 levels and PATH_MAX, whole"),
+    row("directories below 256 levels", Partly, "the end of the path is told and flagged as truncated; a recipe on its beginning does not match"),
+    row("descriptors passed", Seen, "reading is told of who reads, with the true path, though it never opened the file"),
+    row("sendfile, copy_file_range, splice", Seen, "read of one file and write of the other"),
+    row("vmsplice into a file", Seen, "the splice from the pipe is a write of the file"),
+    row("writes through a mapping", Partly, "open and mmap are told; storing into memory is no event"),
+    row("atomic replacement", Seen, "both names of rename, RENAME_EXCHANGE, RENAME_WHITEOUT and linkat"),
+    row("int 0x80: open", Seen, "the compat table decodes i386 numbers"),
+    row("mass rewriting", Seen, "each write and rename is told; adding up over files is left to who reads the alerts"),
+    row("logs emptied and removed", Seen, "O_TRUNC, truncate and unlink"),
+    row("other mounts of /proc", Partly, "told under the other mount's path: a recipe on ^/proc/ does not match"),
+    row("memfd and fexecve", Seen, "the image is the kernel's object: memfd flag and name, whatever path was executed"),
+    row("O_TMPFILE executed", Seen, "as above; it has no name, and is flagged"),
+    row("script in a memfd", Partly, "the interpreter and /dev/fd/N are told; what the script was is not"),
+    row("execveat of a directory's descriptor and of a deleted file", Seen, "the dentry has its path, and the flag says that it is deleted"),
+    row("argv spoofing", Seen, "the image is told beside what it calls itself"),
+    row("argv rewriting", Seen, "arguments are copied at execve, before the program can write"),
+    row("comm renaming", Seen, "the image is told beside what the task calls itself"),
+    row("short processes", Seen, "execve and exit are told from the kernel: 300 of 300, with arguments"),
+    row("double fork, setsid", Seen, "the lineage is kept from the fork on"),
+    row("subreaper", Seen, "the lineage is that of forks, not of who reaps"),
+    row("PID reuse", Seen, "identity is (pid, start time): two processes"),
+    row("huge argv", Partly, "head and tail are kept with the whole length and a flag; the middle is not"),
+    row("LD_PRELOAD and LD_AUDIT", Seen, "the variable with its value, and the opening of the library"),
+    row("running through ld.so", Seen, "arguments and the target's opening and mapping"),
+    row("interpreters", Partly, "arguments, shebang and the script's opening are told; the text from a pipe is not"),
+    row("clone3 into namespaces", Seen, "pids are those of the first namespace; namespaces come with the process"),
+    row("reverse shell by dup", Seen, "flow and execution are told of one process"),
+    row("raw and packet sockets", Partly, "packets of raw sockets are flows; a packet socket's pass no control group"),
+    row("DNS over TCP", Seen, "answers are put together again"),
+    row("own resolver", Seen, "answers are taken by port, whoever asks whom"),
+    row("DNS over HTTPS", NotSeen, "encrypted: the conversation is told, its names are not"),
+    row("IPv4-mapped IPv6", Seen, "told as IPv4: addresses are the packet's"),
+    row("unconnected UDP", Seen, "sendto, sendmsg, sendmmsg: packets have their peers"),
+];
+
+/// docs/evasions.md.
+pub fn page() -> String {
+    let mut page = String::from(
+        "# Evasions\n\n\
+         Known ways round an agent, what Raqib tells of each, and why. Each row is done for real by \
+         `tests/evasion/` and asserted there, also where nothing is told; this page is written from \
+         the same table (`RAQIB_WRITE_DOCS=1 cargo test --test evasion the_page`).\n\n\
+         *seen*: the true object is told, of the right process. *partly*: some of it, or under \
+         another name. *not-seen*: nothing, or something false. The tier is the tracepoint tier, \
+         the only one yet.\n\n\
+         | Evasion | Tracepoint tier | Why |\n|---|---|---|\n",
+    );
+    for Family { name, verdict, why } in FAMILIES {
+        let _ = writeln!(page, "| {name} | {} | {why} |", verdict.word());
+    }
+    page
+}
