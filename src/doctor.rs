@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::daemon::wanted_actions;
 use crate::event::{Actions, Mechanism};
 use crate::kernel::features::{Answer, QUESTIONS, State};
-use crate::kernel::hooks::{Attached, Fact, HOOKS, Hook};
+use crate::kernel::hooks::{Attached, Fact, HOOKS};
 use crate::kernel::host;
 use crate::kernel::load::Kernel;
 use crate::printers::terminal::escape;
@@ -68,7 +68,7 @@ pub fn examine(configuration: Result<(Config, Option<PathBuf>)>) -> Report {
             let mut fact = hook.fact(kernel.as_ref().map_or(&[], |kernel| &kernel.refused));
             let tried = match &kernel {
                 Some(_) if fact.off.is_some() => Ok(()),
-                Some(kernel) => try_out(hook, kernel, cgroup.as_deref()),
+                Some(kernel) => try_out(&fact.programs, kernel, cgroup.as_deref()),
                 None => Err("the programs could not be loaded".to_owned()),
             };
             if let Err(error) = tried {
@@ -145,9 +145,13 @@ fn load(host: &[(&'static str, Answer)]) -> (Option<Kernel>, Answer) {
 }
 
 /// Attaches a fact's programs and detaches them at once.
-fn try_out(hook: &Hook, kernel: &Kernel, cgroup: Option<&std::path::Path>) -> Result<(), String> {
+fn try_out(
+    programs: &[&'static str],
+    kernel: &Kernel,
+    cgroup: Option<&std::path::Path>,
+) -> Result<(), String> {
     let mut attached = Attached::default();
-    attached.attach(kernel, hook.tracepoint, cgroup).map_err(|error| format!("{error:#}"))
+    attached.attach(kernel, programs, cgroup).map_err(|error| format!("{error:#}"))
 }
 
 fn attached(loaded: bool, mechanisms: &[Mechanism], failed: &[String]) -> Answer {

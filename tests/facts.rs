@@ -439,7 +439,7 @@ const FACTS: &[Fact] = &[
         "thread",
         activity!("thread_create"),
         |_| {
-            std::thread::spawn(|| ()).join().unwrap();
+            std::thread::Builder::new().spawn(|| ()).unwrap().join().unwrap();
             0
         },
         |_| {

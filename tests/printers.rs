@@ -65,7 +65,7 @@ fn lineage(exe: &[u8], args: &[&[u8]]) -> Arc<Process> {
 }
 
 fn file(path: &[u8]) -> Body {
-    let mut counts = [0; 15];
+    let mut counts = [0; raqib::event::FILE_ACTIONS.len()];
     (counts[5], counts[6]) = (1, 2);
     Body::File(File {
         path: Text::new(path),

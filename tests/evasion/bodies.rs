@@ -9,8 +9,8 @@ use std::ptr::null_mut;
 
 use libc::{O_CREAT, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
 
-use crate::common::acts::{c, in_child, ok, open, read, write};
 use crate::common::actor::Actor;
+use crate::common::acts::{c, in_child, ok, open, read, write};
 use crate::common::{Daemon, PATIENCE, cannot_run};
 use crate::place::{Place, acts, if_possible};
 use crate::{Findings, skip};

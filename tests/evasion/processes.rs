@@ -115,8 +115,10 @@ fn processes_that_nobody_can_ask() {
     lineage("double fork, setsid", orphaned);
     lineage("subreaper", adopted);
     let family = "PID reuse";
-    let (one, other) =
-        (&alert_of(&alerts, "run", first)["process"], &alert_of(&alerts, "file", second)["process"]);
+    let (one, other) = (
+        &alert_of(&alerts, "run", first)["process"],
+        &alert_of(&alerts, "file", second)["process"],
+    );
     findings.seen(family, json!(place.told("tiny")), one["exe"].clone());
     let mine = fs::read_link("/proc/self/exe").unwrap();
     findings.seen(family, json!(mine.to_str().unwrap()), other["exe"].clone());

@@ -43,8 +43,9 @@ pub const SERIES: [Series; 4] = [
 /// What depends on the kernel; the rest would find the same there as here. Each daemon takes seconds
 /// to start on an emulated CPU, so of tests that differ in what user space makes of the same rows,
 /// one will do.
-pub const TESTS: [Test; 8] = [
+pub const TESTS: [Test; 9] = [
     Test { name: "programs", here_too: true, only: &[] },
+    Test { name: "facts", here_too: true, only: &[] },
     Test {
         name: "execution",
         here_too: false,
