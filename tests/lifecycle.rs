@@ -257,8 +257,15 @@ fn the_status_has_its_shape_and_only_root_may_ask() {
     let journals = status["journals"].as_array().unwrap();
     let mut names: Vec<&str> = journals.iter().map(|one| one["name"].as_str().unwrap()).collect();
     names.sort_unstable();
-    let known =
-        ["containers", "env_vars", "execution", "file_access", "network_flows", "network_peers"];
+    let known = [
+        "activity",
+        "containers",
+        "env_vars",
+        "execution",
+        "file_access",
+        "network_flows",
+        "network_peers",
+    ];
     assert_eq!(names, known);
     for journal in journals {
         let numbers = ["epoch", "events", "read", "refused", "rows", "doorbells", "errors"];

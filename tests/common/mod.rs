@@ -115,7 +115,7 @@ pub fn configuration(folder: &Path, cadence: Duration, more: &str, builtin: bool
     format!(
         "run-time:\n  socket: {0}/raqib.sock\n\
          cadences:\n  execution: {cadence}\n  file-access: {cadence}\n  network-flows: {cadence}\n  \
-         network-peers: {cadence}\n  env-vars: {cadence}\n  containers: {cadence}\n\
+         network-peers: {cadence}\n  env-vars: {cadence}\n  containers: {cadence}\n  activity: {cadence}\n\
          feature_options:\n  alchemies:\n    builtin: {{enabled: {builtin}}}\n    \
          public: {{enabled: false, paths: []}}\n    private: {{enabled: true, paths: [{0}/recipes]}}\n{more}",
         folder.display()
