@@ -85,7 +85,10 @@ fn images_without_a_path() {
     assert_eq!(wait(script), 7 << 8);
     let unnamed = as_tiny(|| {
         let fd = open(place.at(""), libc::O_TMPFILE | libc::O_WRONLY);
-        assert_eq!(unsafe { libc::write(fd, image.as_ptr().cast(), image.len()) }, image.len() as isize);
+        assert_eq!(
+            unsafe { libc::write(fd, image.as_ptr().cast(), image.len()) },
+            image.len() as isize
+        );
         ok(unsafe { libc::fchmod(fd, 0o755) });
         let again = open(format!("/proc/self/fd/{fd}"), libc::O_PATH | libc::O_CLOEXEC);
         ok(unsafe { libc::close(fd) });
@@ -141,7 +144,8 @@ fn programs_that_say_they_are_others() {
     }
     // Writes over all of its arguments, then ends.
     let rewriter = place.at("rewriter");
-    let source = "int main(int c,char**v){for(int i=0;i<c;i++)for(char*p=v[i];*p;p++)*p='X';return 7;}";
+    let source =
+        "int main(int c,char**v){for(int i=0;i<c;i++)for(char*p=v[i];*p;p++)*p='X';return 7;}";
     fs::write(place.at("rewriter.c"), source).unwrap();
     let mut gcc = Command::new("gcc");
     assert!(gcc.arg("-o").arg(&rewriter).arg(place.at("rewriter.c")).status().unwrap().success());

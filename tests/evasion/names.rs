@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{O_DIRECTORY, O_PATH, O_RDONLY};
 
+use crate::common::actor::Actor;
 use crate::common::acts::{
     c, chdir, close, in_child, mount, of, ok, open, openat, own_mounts, touch,
 };
-use crate::common::actor::Actor;
 use crate::common::{Daemon, PATIENCE, cannot_run};
 use crate::place::{Place, acts, identity, identity_told, if_possible};
 use crate::{Findings, skip};
@@ -64,7 +64,7 @@ fn names_that_do_not_name_what_is_opened() {
         const FROM_FD: i32 = 4;
         let (from, to) = (c(&secret), c(place.at("moved")));
         let tree = ok(libc::syscall(libc::SYS_open_tree, -100, from.as_ptr(), CLONE));
-        let (call, none) = (libc::SYS_move_mount, c""); 
+        let (call, none) = (libc::SYS_move_mount, c"");
         ok(libc::syscall(call, tree, none.as_ptr(), -100, to.as_ptr(), FROM_FD));
         touch(place.at("moved/needle"));
     });
@@ -93,7 +93,8 @@ fn names_that_do_not_name_what_is_opened() {
         let mut handle = [0u32; 64];
         handle[0] = 128;
         let (mut mount_id, dir) = (0i32, open(&secret, O_DIRECTORY));
-        let (by_name, at, id) = (libc::SYS_name_to_handle_at, handle.as_mut_ptr(), &raw mut mount_id);
+        let (by_name, at, id) =
+            (libc::SYS_name_to_handle_at, handle.as_mut_ptr(), &raw mut mount_id);
         ok(libc::syscall(by_name, dir, c"handled".as_ptr(), at, id, 0));
         ok(libc::syscall(libc::SYS_open_by_handle_at, dir, handle.as_ptr(), O_RDONLY));
     });
@@ -215,7 +216,8 @@ fn open_by_late_page(path: &Path) {
         let fd = ok(libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC));
         let mut api = [0xaau64, 0, 0];
         ok(libc::ioctl(fd, API, api.as_mut_ptr()));
-        let (both, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let (both, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         let page = libc::mmap(std::ptr::null_mut(), 4096, both, flags, -1, 0);
         let mut range = [page as u64, 4096, 1, 0];
         ok(libc::ioctl(fd, REGISTER, range.as_mut_ptr()));
@@ -280,16 +282,17 @@ fn names_that_change_under_way() {
     let mut findings = Findings::default();
     assert_eq!(opened.iter().sum::<u64>(), 400);
     println!("raced: {opened:?}");
-    let told = ["raced-a", "raced-b"].map(|name| {
-        place.counts(&alerts, racer, name).get("open").copied().unwrap_or(0)
-    });
+    let told = ["raced-a", "raced-b"]
+        .map(|name| place.counts(&alerts, racer, name).get("open").copied().unwrap_or(0));
     findings.seen("raced path of open", opened, told);
     match late {
         Some(pid) => {
             let told = place.counts(&alerts, pid, "late");
             findings.seen("path on a userfaultfd page", acts("open=1"), told);
         }
-        None => println!("SKIPPED: userfaultfd: this kernel has none, or not for faults of its own"),
+        None => {
+            println!("SKIPPED: userfaultfd: this kernel has none, or not for faults of its own")
+        }
     }
     let [told, false_told] =
         ["cut-a", "cut-b"].map(|name| place.counts(&alerts, cutter, name).get("truncate").copied());

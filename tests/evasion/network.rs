@@ -8,8 +8,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::common::acts::ok;
 use crate::common::actor::act;
+use crate::common::acts::ok;
 use crate::common::{Daemon, PATIENCE, cannot_run, exec_recipe, network_recipe};
 use crate::ring::{Request, Ring, op};
 use crate::{Findings, skip};
@@ -89,7 +89,8 @@ fn conversations_without_the_usual_calls() {
     if let Some(reason) = cannot_run() {
         skip!("conversations_without_the_usual_calls", reason);
     }
-    let listeners: [TcpListener; 4] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let listeners: [TcpListener; 4] =
+        std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
     let [ring_port, mapped_port, shell_port, tls_port] =
         [0, 1, 2, 3].map(|at: usize| listeners[at].local_addr().unwrap().port());
     let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -110,7 +111,8 @@ fn conversations_without_the_usual_calls() {
         to[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
         to[2..4].copy_from_slice(&ring_port.to_be_bytes());
         to[4..8].copy_from_slice(&[127, 0, 0, 1]);
-        let connect = Request { opcode: op::CONNECT, fd, address: to.as_ptr() as u64, ..Request::default() };
+        let connect =
+            Request { opcode: op::CONNECT, fd, address: to.as_ptr() as u64, ..Request::default() };
         ring.ask(Request { offset: 16, ..connect });
         assert_eq!(ring.ask(Request::bytes(op::SEND, fd, &mut b"raqib".to_owned())), 5);
     });
@@ -164,7 +166,8 @@ fn conversations_without_the_usual_calls() {
     // What a TLS record looks like from outside, with a name inside.
     let hidden = act(|| {
         let mut stream = TcpStream::connect(("127.0.0.1", tls_port)).unwrap();
-        let sealed: Vec<u8> = question("doh.evasion.example").iter().map(|byte| byte ^ 0xa5).collect();
+        let sealed: Vec<u8> =
+            question("doh.evasion.example").iter().map(|byte| byte ^ 0xa5).collect();
         stream.write_all(&[&[23, 3, 3, 0, sealed.len() as u8][..], &sealed].concat()).unwrap();
     });
     let raw = act(packet_sockets);
@@ -203,7 +206,10 @@ fn conversations_without_the_usual_calls() {
     findings.seen("unconnected UDP", 3, sent.map(packets).sum());
     let named = |pid: u32, name: &str| {
         let fits = |alert: &&Value| {
-            alert["process"]["pid"] == pid && alert["dns"]["names"].as_array().is_some_and(|names| names.contains(&json!(name)))
+            alert["process"]["pid"] == pid
+                && alert["dns"]["names"]
+                    .as_array()
+                    .is_some_and(|names| names.contains(&json!(name)))
         };
         alerts.iter().any(|alert| fits(&alert))
     };
@@ -212,18 +218,21 @@ fn conversations_without_the_usual_calls() {
     findings.unseen("DNS over HTTPS", true, named(hidden, "doh.evasion.example"));
     assert_eq!(remotes(&alerts, hidden, tls_port), here, "its conversation is told");
     let of_raw = |proto: &str| {
-        let fits = |alert: &&Value| alert["process"]["pid"] == raw && alert["flow"]["proto"] == proto;
+        let fits =
+            |alert: &&Value| alert["process"]["pid"] == raw && alert["flow"]["proto"] == proto;
         alerts.iter().filter(fits).count()
     };
     findings.seen("raw and packet sockets", true, of_raw("ICMP") > 0);
     let other = |alert: &&Value| {
-        alert["process"]["pid"] == raw && alert["flow"].is_object() && alert["flow"]["proto"] != "ICMP"
+        alert["process"]["pid"] == raw
+            && alert["flow"].is_object()
+            && alert["flow"]["proto"] != "ICMP"
     };
     findings.unseen("raw and packet sockets", 1, alerts.iter().filter(other).count());
     findings.seen("reverse shell by dup", here, remotes(&alerts, shell, shell_port));
-    let executed = alerts.iter().find(|alert| {
-        alert["metadata"]["name"] == "run" && alert["process"]["pid"] == shell
-    });
+    let executed = alerts
+        .iter()
+        .find(|alert| alert["metadata"]["name"] == "run" && alert["process"]["pid"] == shell);
     let sockets = executed.unwrap()["process"]["stdio_sockets"].as_array().unwrap();
     findings.seen("reverse shell by dup", 3, sockets.len());
     let remote = sockets[0]["remote"].as_str().unwrap().to_owned();

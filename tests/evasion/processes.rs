@@ -96,7 +96,6 @@ fn processes_that_nobody_can_ask() {
     assert_eq!(wait(inside), 7 << 8);
 
     let alerts = daemon.all(PATIENCE);
-    eprintln!("{}", daemon.stderr());
     let mut findings = Findings::default();
     for (number, pid) in short.iter().enumerate() {
         let told = &alert_of(&alerts, "run", *pid)["process"]["args_list"];
@@ -115,8 +114,10 @@ fn processes_that_nobody_can_ask() {
     lineage("double fork, setsid", orphaned);
     lineage("subreaper", adopted);
     let family = "PID reuse";
-    let (one, other) =
-        (&alert_of(&alerts, "run", first)["process"], &alert_of(&alerts, "file", second)["process"]);
+    let (one, other) = (
+        &alert_of(&alerts, "run", first)["process"],
+        &alert_of(&alerts, "file", second)["process"],
+    );
     findings.seen(family, json!(place.told("tiny")), one["exe"].clone());
     let mine = fs::read_link("/proc/self/exe").unwrap();
     findings.seen(family, json!(mine.to_str().unwrap()), other["exe"].clone());
