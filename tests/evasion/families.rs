@@ -69,11 +69,7 @@ pub const FAMILIES: &[Family] = &[
         "told under the path through the mount, with the true device and inode; a recipe on the original path does not match",
     ),
     row("open_tree and move_mount", Partly, "as bind mounts"),
-    row(
-        "overlay",
-        Partly,
-        "told under the merged path and flagged; the layer's own path and inode are not told",
-    ),
+    row("overlay", Partly, "told under the merged path; the layer's own path is not"),
     row("chroot", Seen, "paths go up to the mount namespace's root, past the task's own"),
     row("openat2, dirfd, O_PATH, /proc/self", Seen, "the path is that of the descriptor's dentry"),
     row("open_by_handle_at", Seen, "as above: no path argument is needed"),
@@ -99,8 +95,8 @@ pub const FAMILIES: &[Family] = &[
     row("vmsplice into a file", Seen, "the splice from the pipe is a write of the file"),
     row(
         "writes through a mapping",
-        Partly,
-        "open and mmap are told; storing into memory is no event",
+        Seen,
+        "a shared writable mapping is told as mmap_write; single stores are no events",
     ),
     row(
         "atomic replacement",
@@ -138,11 +134,7 @@ pub const FAMILIES: &[Family] = &[
     row("argv spoofing", Seen, "the image is told beside what it calls itself"),
     row("argv rewriting", Seen, "arguments are copied at execve, before the program can write"),
     row("comm renaming", Seen, "the image is told beside what the task calls itself"),
-    row(
-        "short processes",
-        Seen,
-        "execve and exit are told from the kernel: 300 of 300, with arguments",
-    ),
+    row("short processes", Seen, "execve is told from the kernel, with arguments: 300 of 300"),
     row("double fork, setsid", Seen, "the lineage is kept from the fork on"),
     row("subreaper", Seen, "the lineage is that of forks, not of who reaps"),
     row("PID reuse", Seen, "identity is (pid, start time): two processes"),
@@ -156,11 +148,11 @@ pub const FAMILIES: &[Family] = &[
         Seen,
         "the variable with its value, and the opening of the library",
     ),
-    row("running through ld.so", Seen, "arguments and the target's opening and mapping"),
+    row("running through ld.so", Seen, "arguments, the target's name and its opening"),
     row(
         "interpreters",
         Partly,
-        "arguments, shebang and the script's opening are told; the text from a pipe is not",
+        "arguments and the script's opening are told; the text from a pipe is not",
     ),
     row(
         "clone3 into namespaces",
@@ -178,6 +170,28 @@ pub const FAMILIES: &[Family] = &[
     row("DNS over HTTPS", NotSeen, "encrypted: the conversation is told, its names are not"),
     row("IPv4-mapped IPv6", Seen, "told as IPv4: addresses are the packet's"),
     row("unconnected UDP", Seen, "sendto, sendmsg, sendmmsg: packets have their peers"),
+    row("ptrace", Seen, "each request with its target"),
+    row("process_vm_readv", Seen, "with its target"),
+    row(
+        "killing and stopping",
+        Seen,
+        "each signal with its target (a stand-in here); nobody can tell of its own death",
+    ),
+    row("comm renaming itself", Seen, "task_rename: prctl and /proc/self/comm alike"),
+    row(
+        "io_uring requests",
+        Partly,
+        "the ring and each request's opcode are told, not the file that it is about",
+    ),
+    row("setns, unshare, pivot_root", Seen, "with flags, the namespace joined, and paths"),
+    row(
+        "kernel modules",
+        NotSeen,
+        "asserted on a kernel without modules, where the attempt is no system call (ENOSYS) and is not told; kernels with modules are not tested here",
+    ),
+    row("bpf() by others", Seen, "each command"),
+    row("making raw and packet sockets", Seen, "family and type"),
+    row("SUID, capabilities and time stamps", Seen, "chmod, setid, setcap and utimes of the file"),
 ];
 
 /// docs/evasions.md.

@@ -13,6 +13,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod activities;
 mod bodies;
 mod families;
 mod images;

@@ -11,7 +11,8 @@ use crate::common::acts::{counts, fork, of, told, wait};
 use crate::common::{exec_recipe, file_recipe};
 
 /// All acts on files but `close`, whose hook costs each call of the host.
-const ACTIONS: &str = "[open, read, write, create, link, rename, unlink, truncate, mmap]";
+const ACTIONS: &str = "[open, read, write, create, link, rename, unlink, truncate, mmap, chmod, \
+     utimes, setid, setcap, setxattr, mmap_write, receive, exchange]";
 
 pub struct Place {
     folder: tempfile::TempDir,

@@ -96,7 +96,6 @@ fn processes_that_nobody_can_ask() {
     assert_eq!(wait(inside), 7 << 8);
 
     let alerts = daemon.all(PATIENCE);
-    eprintln!("{}", daemon.stderr());
     let mut findings = Findings::default();
     for (number, pid) in short.iter().enumerate() {
         let told = &alert_of(&alerts, "run", *pid)["process"]["args_list"];
