@@ -567,7 +567,7 @@ fn datagrams_of_every_kind_have_their_task() {
         "made",
         "activity",
         "activity",
-        ", activities: [socket_create], details: {domain: packet}",
+        ", activities: [socket_create], details: {family: packet}",
     );
     let mut daemon = Daemon::with_recipes(&(any() + &made));
     let many = act(|| send_many(&ports[..3]));
