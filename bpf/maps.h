@@ -78,6 +78,7 @@ EXPOSE(enum, text_kind);
 EXPOSE(enum, flow_mark);
 EXPOSE(enum, activity);
 EXPOSE(enum, cgroup_event);
+EXPOSE(enum, payload_kind);
 
 /* Set before load. Our own acts are not facts: reading the maps would feed them. */
 const volatile __u32 self_tgid __weak = 0;

@@ -25,6 +25,8 @@ struct packet {
 	__u32 seq; /* TCP: sequence number; UDP: checksum */
 	__u8 tcp_flags;
 	__u8 pad[3];
+	__u32 kind; /* enum payload_kind */
+	__u32 start; /* hello: sequence number of the conversation's first byte */
 };
 
 /*
@@ -39,6 +41,6 @@ struct {
 } packets SEC(".maps") __weak;
 
 /* Entities of the network call one another's facts through these; the packet is in `packets`. */
-extern int record_dns(struct __sk_buff *skb);
+extern int record_payload(struct __sk_buff *skb);
 
 #endif

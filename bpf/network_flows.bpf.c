@@ -10,6 +10,7 @@
  * Whose a socket is: whoever created it (cgroup/sock_create), or accepted it (sys_exit).
  */
 #include "net.h"
+#include "hello.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -274,17 +275,6 @@ static __always_inline void add(struct flow_row *row, struct __sk_buff *skb,
 	row->last_tick = bpf_jiffies64();
 }
 
-static __always_inline void hand_on_dns(struct __sk_buff *skb, struct packet *packet)
-{
-	__u32 zero = 0;
-	struct packet *handed = bpf_map_lookup_elem(&packets, &zero);
-
-	if (!handed)
-		return;
-	*handed = *packet;
-	record_dns(skb);
-}
-
 static __always_inline int on_packet(struct __sk_buff *skb, bool out)
 {
 	struct bpf_sock *sk = skb->sk;
@@ -314,7 +304,10 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool out)
 	if (row)
 		add(row, skb, &packet, out);
 	if (!out && packet.flow.remote_port == DNS_PORT && packet.length)
-		hand_on_dns(skb, &packet);
+		hand_on(skb, &packet);
+	/* The only cost for every later packet of a connection, and for all others. */
+	if (owner->hello || (out && begins(packet.tcp_flags)))
+		look_at_hello(skb, owner, &packet, out);
 	return 1;
 }
 

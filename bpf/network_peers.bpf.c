@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * DNS answers as they arrive: the bytes, not their meaning. A parser of hostile input belongs
+ * DNS answers as they arrive, and what clients say first: the bytes, not their meaning. A parser of hostile input belongs
  * where it can be fuzzed, bounded and mended without a verifier: in user space.
  */
 #include "net.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-TABLE(dns_rows, 2, dns_key, dns_row);
+TABLE(payload_rows, 2, payload_key, payload_row);
 
 /* Too large for the stack. Packets come in with softirqs off: one at a time on a CPU. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct dns_row);
-} dns_drafts SEC(".maps");
+	__type(value, struct payload_row);
+} payload_drafts SEC(".maps");
 
 static __always_inline __u64 hash_flow(const struct flow_key *flow)
 {
@@ -28,16 +28,18 @@ static __always_inline __u64 hash_flow(const struct flow_key *flow)
 	return hash;
 }
 
-static __always_inline void put(struct __sk_buff *skb, struct packet *packet, struct dns_row *row)
+static __always_inline void put(struct __sk_buff *skb, struct packet *packet, struct payload_row *row)
 {
-	struct dns_key key = { .task = packet->flow.task, .seq = packet->seq };
-	struct dns_row *there;
+	bool hello = packet->kind == PAYLOAD_HELLO;
+	struct payload_key key = { .task = packet->flow.task, .seq = packet->seq - packet->start };
+	__u32 chunks = hello ? PAYLOAD_CHUNKS : DNS_CHUNKS;
+	struct payload_row *there;
 	struct stay stay;
 	void *rows;
 
 	if (!enter(&stay, J_NETWORK_PEERS))
 		return;
-	rows = bpf_map_lookup_elem(&dns_rows, &stay.slot);
+	rows = bpf_map_lookup_elem(&payload_rows, &stay.slot);
 	row->flow = packet->flow;
 	row->first_ns = bpf_ktime_get_boot_ns();
 	key.flow = hash_flow(&packet->flow);
@@ -48,22 +50,26 @@ static __always_inline void put(struct __sk_buff *skb, struct packet *packet, st
 	 */
 	if (packet->flow.protocol == IPPROTO_UDP)
 		key.flow = mix(key.flow, row->first_ns);
+	/* One port may be used for two connections in an epoch: told apart by their numbers. */
+	if (hello)
+		key.flow = mix(key.flow, packet->start);
+	row->kind = packet->kind;
 	row->payload = packet->length;
 	row->count = 0;
 #pragma clang loop unroll(disable)
-	for (__u32 chunk = 0; chunk < DNS_CHUNKS; chunk++) {
-		__u32 from = chunk * DNS_CHUNK, length;
+	for (__u32 chunk = 0; chunk < PAYLOAD_CHUNKS; chunk++) {
+		__u32 from = chunk * PAYLOAD_CHUNK, length;
 
-		if (from >= packet->length)
-			return;
+		if (chunk >= chunks || from >= packet->length)
+			break;
 		length = packet->length - from;
-		if (length > DNS_CHUNK)
-			length = DNS_CHUNK;
+		if (length > PAYLOAD_CHUNK)
+			length = PAYLOAD_CHUNK;
 		/* Not 0, as has just been seen, but verifiers before Linux 6.2 want it shown. */
 		length--;
 		barrier_var(length);
 		length = (length & 1023) + 1;
-		if (length > DNS_CHUNK)
+		if (length > PAYLOAD_CHUNK)
 			return;
 		count_events(&stay, 1);
 		key.chunk = chunk;
@@ -76,14 +82,14 @@ static __always_inline void put(struct __sk_buff *skb, struct packet *packet, st
 		else
 			count_refused(&stay, 1);
 	}
-	if (packet->length > DNS_CHUNKS * DNS_CHUNK)
+	if (packet->length > chunks * PAYLOAD_CHUNK)
 		__sync_fetch_and_add(&stay.ledger->text_refused, 1);
 }
 
-int record_dns(struct __sk_buff *skb)
+int record_payload(struct __sk_buff *skb)
 {
 	__u32 zero = 0;
-	struct dns_row *row = bpf_map_lookup_elem(&dns_drafts, &zero);
+	struct payload_row *row = bpf_map_lookup_elem(&payload_drafts, &zero);
 	struct packet *packet = bpf_map_lookup_elem(&packets, &zero);
 
 	if (row && packet)

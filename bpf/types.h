@@ -309,30 +309,53 @@ struct sock_owner {
 	__u64 cookie; /* another one than the socket's own: this is an unclaimed child */
 	__u32 netns;
 	__u32 claims_seen; /* claims there had been when this child last looked for its own */
+	__u32 hello; /* enum hello_state */
+	__u32 hello_start; /* sequence number of the first byte that this end sends */
+	__u32 hello_wants; /* bytes from there on that are kept */
+	__u32 pad;
 };
-SIZE_IS(sock_owner, 32);
+SIZE_IS(sock_owner, 48);
 
-/* network_peers: payload that came from port 53, in chunks. Parsed in user space. */
-#define DNS_CHUNK 896
+/* Whether a connection that this end began still has a first message to be looked at. */
+enum hello_state {
+	HELLO_NONE, /* not begun here, or looked at: nothing more to do for any packet */
+	HELLO_AWAITED, /* nothing was sent yet */
+	HELLO_BEGUN,
+};
+
+/*
+ * network_peers: payload that names peers, in chunks, parsed in user space: what came from port
+ * 53, and what a client sends first on a connection, if it looks like TLS or HTTP.
+ */
+enum payload_kind {
+	PAYLOAD_DNS,
+	PAYLOAD_HELLO,
+};
+
+#define PAYLOAD_CHUNK 896
 #define DNS_CHUNKS 5
-struct dns_key {
+#define PAYLOAD_CHUNKS 19
+/* One TLS record of the largest size, and the request heads that servers accept by default. */
+#define HELLO_TLS_BYTES (5 + 16384)
+#define HELLO_HTTP_BYTES 8192
+struct payload_key {
 	struct task_key task;
-	__u64 flow; /* mixes ports and addresses; UDP: and when it came */
-	__u32 seq; /* TCP: sequence number; UDP: checksum */
+	__u64 flow; /* mixes ports and addresses; UDP: and when it came; hello: and where it starts */
+	__u32 seq; /* TCP: sequence number; UDP: checksum; hello: offset in what the client sends */
 	__u32 chunk;
 };
-SIZE_IS(dns_key, 32);
+SIZE_IS(payload_key, 32);
 
-struct dns_row {
+struct payload_row {
 	struct flow_key flow;
 	__u64 first_ns;
 	__u32 count;
 	__u32 length; /* of this chunk */
 	__u32 payload; /* of the whole packet */
-	__u32 pad;
-	__u8 bytes[DNS_CHUNK];
+	__u32 kind; /* enum payload_kind */
+	__u8 bytes[PAYLOAD_CHUNK];
 };
-SIZE_IS(dns_row, 984);
+SIZE_IS(payload_row, 984);
 
 /* env_vars: one variable that a recipe asked for. */
 #define ENV_NAME 32

@@ -18,6 +18,8 @@ build|command pkg-config|pkg-config|pkgconf-pkg-config|finds libelf and zlib
 build|header libelf.h|libelf-dev|elfutils-libelf-devel|libbpf reads object files with it
 build|header zlib.h|zlib1g-dev|zlib-devel|libelf decompresses sections with it
 test|command ip|iproute2|iproute|tests make network namespaces
+test|command curl|curl|curl|tests ask servers for names
+test|command openssl|openssl|openssl|tests serve and speak TLS
 test|command python3|python3|python3|tests act as servers and interpreters; counts results
 test|command busybox|busybox-static|busybox|tests run it in containers
 test|command runc|runc|runc|tests run containers

@@ -383,6 +383,23 @@ fn fixed<const N: usize>(content: &[u8]) -> Result<[u8; N], Stop> {
     content.try_into().map_err(|_| Stop::Record)
 }
 
+/// A name as text has it (a server name, a host), in the form of [`Answer`]'s: lower case, without
+/// the dot at its end. None if it is no name: an empty label, more than 253 bytes, no letter.
+pub fn name_of_text(text: &[u8]) -> Option<String> {
+    let text = text.strip_suffix(b".").unwrap_or(text);
+    let mut name = String::new();
+    if text.len() > MAX_NAME - 2 {
+        return None;
+    }
+    for label in text.split(|byte| *byte == b'.') {
+        if label.is_empty() || label.len() > 63 {
+            return None;
+        }
+        push_label(&mut name, label);
+    }
+    Some(name)
+}
+
 fn push_label(name: &mut String, label: &[u8]) {
     if !name.is_empty() {
         name.push('.');

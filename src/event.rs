@@ -226,22 +226,62 @@ pub struct Flow {
     pub packets_out: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
-    /// Names that DNS answers gave to the addresses, newest first.
+    /// Names that DNS answers gave to the addresses, newest first. Before the remote ones stand
+    /// those that this conversation's client asked the server for (TLS, HTTP).
     pub local_names: Vec<Arc<str>>,
     pub remote_names: Vec<Arc<str>>,
 }
 
-/// Names learned by a task from one DNS answer.
+/// What a task learned or said of a peer's name.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// The question, then the CNAME chain in order; lower case, no trailing dot.
+    /// Lower case, no trailing dot. Of DNS: the question, then the CNAME chain in order; else what
+    /// the client asked the server for, none if it named nobody.
     pub names: Vec<Arc<str>>,
-    /// Addresses and their time to live in seconds.
+    /// Addresses and their time to live in seconds. Of HTTP: a host given as an address (0 s).
     pub addresses: Vec<(IpAddr, u32)>,
-    /// DNS response code (0 NOERROR, 3 NXDOMAIN ...).
-    pub rcode: u8,
-    /// The conversation with the resolver that carried the answer.
+    pub source: Source,
+    /// Names that DNS had given to the remote address when the client spoke; of DNS: none.
+    pub resolved: Vec<Arc<str>>,
+    /// The conversation that carried it: with the resolver, or with the peer itself.
     pub flow: Flow,
+}
+
+/// Where a peer's names stood.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// An answer, with its response code (0 NOERROR, 3 NXDOMAIN ...).
+    Dns { rcode: u8 },
+    /// A ClientHello's server name.
+    Tls {
+        /// The protocols that the client offers, in its order; bytes that are no visible ASCII are
+        /// written `\xNN`.
+        alpn: Vec<Arc<str>>,
+        /// It has an encrypted ClientHello, or pretends to (browsers always do): the name is then
+        /// possibly that of the front only.
+        ech: bool,
+    },
+    /// The host of an HTTP/1 request, in its target or its Host field.
+    Http,
+}
+
+impl Peer {
+    /// DNS is known to have named the address, and the client asked for something else.
+    pub fn mismatch(&self) -> bool {
+        !self.names.is_empty()
+            && !self.resolved.is_empty()
+            && !self.names.iter().any(|name| self.resolved.contains(name))
+    }
+}
+
+impl Source {
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Dns { .. } => "dns",
+            Self::Tls { .. } => "tls",
+            Self::Http => "http",
+        }
+    }
 }
 
 /// One environment variable that a recipe asked for, as it was at `execve`.

@@ -503,3 +503,146 @@ fn the_daemons_own_traffic_is_not_told() {
     let own: Vec<_> = alerts.iter().filter(|alert| alert["process"]["pid"] == pid).collect();
     assert!(own.is_empty(), "{own:?}");
 }
+
+fn socket(family: i32, kind: i32, protocol: i32) -> OwnedFd {
+    let fd = unsafe { libc::socket(family, kind, protocol) };
+    assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+    unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) }
+}
+
+fn sockaddr(port: u16) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
+        sin_zero: [0; 8],
+    }
+}
+
+/// One datagram to each port by one system call.
+fn send_many(ports: &[u16]) {
+    let fd = socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
+    let mut to: Vec<_> = ports.iter().map(|port| sockaddr(*port)).collect();
+    let mut piece =
+        libc::iovec { iov_base: b"many!".as_ptr().cast_mut().cast::<libc::c_void>(), iov_len: 5 };
+    let mut messages: Vec<libc::mmsghdr> = to
+        .iter_mut()
+        .map(|to| {
+            let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            message.msg_hdr.msg_name = (&raw mut *to).cast();
+            message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as u32;
+            message.msg_hdr.msg_iov = &raw mut piece;
+            message.msg_hdr.msg_iovlen = 1;
+            message
+        })
+        .collect();
+    let count = messages.len() as u32;
+    let sent = unsafe { libc::sendmmsg(fd.as_raw_fd(), messages.as_mut_ptr(), count, 0) };
+    assert_eq!(sent, count as i32);
+}
+
+/// An IPv4 datagram to a UDP port, header and all; the kernel fills in the checksums it wants.
+fn ip_datagram(port: u16) -> Vec<u8> {
+    let mut packet = vec![0x45, 0, 0, 33, 0, 1, 0, 0, 64, 17, 0, 0, 127, 0, 0, 1, 127, 0, 0, 1];
+    let words = packet.chunks_exact(2).map(|two| u32::from(two[0]) << 8 | u32::from(two[1]));
+    let sum: u32 = words.sum();
+    packet[10..12].copy_from_slice(&(!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes());
+    packet.extend(4321u16.to_be_bytes());
+    packet.extend(port.to_be_bytes());
+    packet.extend([0, 13, 0, 0]);
+    packet.extend(b"crude");
+    packet
+}
+
+/// Every way to send a datagram without a connection, and whose it was.
+#[test]
+fn datagrams_of_every_kind_have_their_task() {
+    if let Some(reason) = cannot_run() {
+        skip!("datagrams_of_every_kind_have_their_task", reason);
+    }
+    let receivers: Vec<UdpSocket> =
+        (0..6).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    let ports: Vec<u16> = receivers.iter().map(|at| at.local_addr().unwrap().port()).collect();
+    let made = network_recipe(
+        "made",
+        "activity",
+        "activity",
+        ", activities: [socket_create], details: {family: packet}",
+    );
+    let mut daemon = Daemon::with_recipes(&(any() + &made));
+    let many = act(|| send_many(&ports[..3]));
+    let mapped = act(|| {
+        let to = SocketAddr::new("::ffff:127.0.0.1".parse().unwrap(), ports[3]);
+        UdpSocket::bind("[::]:0").unwrap().send_to(b"six!!", to).unwrap();
+    });
+    let crude = act(|| {
+        let fd = socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_RAW);
+        let to = SocketAddr::from(([127, 0, 0, 1], 0));
+        assert_eq!(UdpSocket::from(fd).send_to(&ip_datagram(ports[4]), to).unwrap(), 33);
+    });
+    // A frame of its own making: no program on sockets of a cgroup sees it go out.
+    let framed = act(|| {
+        let fd = socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0);
+        let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        to.sll_family = libc::AF_PACKET as u16;
+        to.sll_protocol = (libc::ETH_P_IP as u16).to_be();
+        to.sll_ifindex = unsafe { libc::if_nametoindex(c"lo".as_ptr()) } as i32;
+        to.sll_halen = 6;
+        let packet = ip_datagram(ports[5]);
+        let sent = unsafe {
+            let (to, length) = ((&raw const to).cast(), size_of::<libc::sockaddr_ll>() as u32);
+            libc::sendto(fd.as_raw_fd(), packet.as_ptr().cast(), packet.len(), 0, to, length)
+        };
+        assert_eq!(sent, packet.len() as isize, "{}", std::io::Error::last_os_error());
+    });
+    // The socket that `ping` has without a capability, in a network where everybody may.
+    let ping = act(|| {
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
+        lo_up();
+        fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").unwrap();
+        let socket = UdpSocket::from(socket(libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP));
+        let echo = [8, 0, 0, 0, 0, 0, 0, 1, b'p', b'i', b'n', b'g'];
+        socket.send_to(&echo, ("127.0.0.1", 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let mut answer = [0; 64];
+        assert_eq!(socket.recv(&mut answer).unwrap(), 12);
+        assert_eq!(answer[0], 0);
+    });
+    let alerts = daemon.all(PATIENCE);
+    let own = std::process::id();
+    for port in &ports[..3] {
+        let told = Told::of(&alerts, many, *port);
+        assert_eq!([told.sum("packets_out"), told.sum("bytes_out")], [1, 33]);
+        assert_eq!(told.flow()["remote"]["port"], *port);
+        assert_eq!(Told::of(&alerts, own, *port).sum("packets_in"), 1);
+    }
+    for (pid, port) in [(mapped, ports[3]), (crude, ports[4])] {
+        let told = Told::of(&alerts, pid, port);
+        assert_eq!([told.sum("packets_out"), told.sum("bytes_out")], [1, 33]);
+        let flow = told.flow();
+        assert_eq!((&flow["ip_version"], &flow["proto"]), (&4.into(), &"UDP".into()), "{flow}");
+        assert_eq!(flow["remote"]["address"], "127.0.0.1");
+    }
+    assert_eq!(Told::of(&alerts, crude, ports[4]).flow()["local"]["port"], 4321);
+    // Not the frame, but that somebody made a socket for such.
+    let told: Vec<_> = alerts.iter().filter(|alert| alert["process"]["pid"] == framed).collect();
+    assert!(
+        !told.is_empty() && told.iter().all(|told| told["metadata"]["name"] == "made"),
+        "{told:?}"
+    );
+    let of_type = |kind: u64| {
+        let mine = alerts.iter().filter(|alert| {
+            alert["metadata"]["name"] == "any"
+                && alert["process"]["pid"] == ping
+                && alert["flow"]["icmp"]["type"] == kind
+        });
+        Told(mine.cloned().collect())
+    };
+    assert_eq!([of_type(8).sum("packets_out"), of_type(8).sum("bytes_out")], [1, 32]);
+    assert_eq!([of_type(0).sum("packets_in"), of_type(0).sum("bytes_in")], [1, 32]);
+    let journal = daemon.journal("network_flows");
+    assert_eq!(
+        [&journal["balanced"], &journal["refused"]],
+        [&true.into(), &0.into()] as [&Value; 2]
+    );
+}

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 /// A server of each test's own; not the stub resolver's address, which may be taken.
 const SERVER: &str = "127.0.0.99:53";
 const OTHER_SERVER: &str = "127.0.0.98:53";
+const FRONT_SERVER: &str = "127.0.0.57:53";
 const SECOND: Duration = Duration::from_secs(1);
 
 fn wire(name: &str) -> Vec<u8> {
@@ -87,6 +88,7 @@ fn zone(name: &str) -> Vec<Record> {
         "after.garbage.example" => vec![Address("after.garbage.example", v4("127.9.0.7"), ttl)],
         "flow.example.com" => vec![Address("flow.example.com", v4("127.9.0.8"), ttl)],
         "at-once.example.com" => vec![Address("at-once.example.com", v4("127.9.0.9"), ttl)],
+        "front.example.com" => vec![Address("front.example.com", v4("127.9.0.10"), ttl)],
         _ => Vec::new(),
     }
 }
@@ -300,6 +302,64 @@ fn answers_are_told_with_names_and_addresses() {
     let journal = daemon.journal("network_peers");
     assert_eq!(journal["balanced"], true, "{journal}");
     assert_eq!([&journal["refused"], &journal["errors"], &journal["panics"]], [0, 0, 0]);
+}
+
+/// What DNS said of an address, and what its clients ask for there: each its own, and both seen.
+#[test]
+fn a_client_that_asks_for_another_name_than_dns_gave_is_told() {
+    if let Some(reason) = cannot_run() {
+        skip!("a_client_that_asks_for_another_name_than_dns_gave_is_told", reason);
+    }
+    let _server = serve(FRONT_SERVER);
+    let front = TcpListener::bind("127.9.0.10:0").unwrap();
+    let at = front.local_addr().unwrap();
+    let fronting = "[{how: AND, which: irrelevant, items: \
+                    [{what: peer_mismatch, pattern: '^true$', which: pertinent}]}]";
+    let more = format!(", remote_ports: [{}], arbitrary: {fronting}", at.port());
+    let hidden = |mechanism: &str, name: &str| {
+        let more = format!(", remote_domains: [hidden.example], remote_ports: [{}]", at.port());
+        network_recipe(name, mechanism, "remote_domains", &more)
+    };
+    let recipes = [
+        network_recipe("fronting", "network_peers", "network_flows", &more),
+        hidden("network_flows", "hidden_flow"),
+        network_recipe(
+            "any_flow",
+            "network_flows",
+            "network_flows",
+            &format!(", remote_ports: [{}]", at.port()),
+        ),
+    ];
+    let mut daemon = Daemon::with_recipes(&recipes.concat());
+    let request = |host: &str| {
+        assert!(ask(FRONT_SERVER, "front.example.com") > 40);
+        std::thread::sleep(SECOND);
+        let mut stream = TcpStream::connect(at).unwrap();
+        stream.write_all(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).unwrap();
+    };
+    let fronts = act(|| request("hidden.example"));
+    let honest = act(|| request("front.example.com"));
+    let alert = daemon.expect("fronting", |alert| alert["process"]["pid"] == fronts);
+    assert_eq!(alert["peer"]["names"], json!(["hidden.example"]));
+    assert_eq!(alert["peer"]["resolved"], json!(["front.example.com"]));
+    assert_eq!(alert["peer"]["mismatch"], true);
+    let alerts = daemon.all(PATIENCE);
+    let of = |name: &str, pid: u32| -> Vec<&Value> {
+        let fits =
+            |alert: &&Value| alert["metadata"]["name"] == name && alert["process"]["pid"] == pid;
+        alerts.iter().filter(fits).collect()
+    };
+    assert!(of("fronting", honest).is_empty());
+    let told = of("hidden_flow", fronts);
+    assert!(!told.is_empty());
+    let both = json!(["hidden.example", "front.example.com"]);
+    assert!(told.iter().all(|alert| alert["flow"]["remote"]["names"] == both), "{told:?}");
+    // Nobody else's conversation with that address gets the name.
+    assert!(of("hidden_flow", honest).is_empty());
+    let told = of("any_flow", honest);
+    assert!(!told.is_empty());
+    let one = json!(["front.example.com"]);
+    assert!(told.iter().all(|alert| alert["flow"]["remote"]["names"] == one), "{told:?}");
 }
 
 /// An address that was resolved is known by its name when it is spoken to: later, and at once.

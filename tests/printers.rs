@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use proptest::prelude::*;
 use raqib::alert::{Alert, Host, Importance, Named, RecipeFacts};
 use raqib::dispatch::Dispatch;
-use raqib::event::{Actions, Body, Env, Event, File, Flow, Mechanism, Peer, TaskKey};
+use raqib::event::{Actions, Body, Env, Event, File, Flow, Mechanism, Peer, Source, TaskKey};
 use raqib::printers::{Output, Printer, PrinterSpec, Settings, TryAgain};
 use raqib::state::{Creds, Image, Process};
 use raqib::text::Text;
@@ -283,7 +283,13 @@ fn flow_and_peer_facts() {
 
     let names = vec!["a.example".into()];
     let addresses = vec![("192.0.2.1".parse().unwrap(), 60)];
-    let peer = Peer { names, addresses, rcode: 0, flow: flow() };
+    let peer = Peer {
+        names,
+        addresses,
+        source: Source::Dns { rcode: 0 },
+        resolved: Vec::new(),
+        flow: flow(),
+    };
     let value = json(&alert_of(Mechanism::NetworkPeers, &curl, Body::Peer(peer)));
     assert_eq!(value["dns"]["addresses"][0]["ttl"], 60);
     assert_eq!(value["flow"]["bytes_out"], 1200);

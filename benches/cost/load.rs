@@ -1,6 +1,7 @@
 //! Loads: what programs do all day, as fast as they can or at a pace.
 
 use std::ffi::CString;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -126,14 +127,23 @@ fn thread_cpu_ns() -> Result<i64> {
 
 /// A loop without a pace.
 pub enum Load {
-    Open { threads: usize },
+    Open {
+        threads: usize,
+    },
     Exec,
     Connect,
+    /// A connection with one HTTP request, as its first message is looked at.
+    Request,
 }
 
 impl Load {
-    pub const ALL: [Self; 4] =
-        [Self::Open { threads: 1 }, Self::Open { threads: 2 }, Self::Exec, Self::Connect];
+    pub const ALL: [Self; 5] = [
+        Self::Open { threads: 1 },
+        Self::Open { threads: 2 },
+        Self::Exec,
+        Self::Connect,
+        Self::Request,
+    ];
 
     pub fn name(&self) -> &'static str {
         match self {
@@ -141,6 +151,7 @@ impl Load {
             Self::Open { .. } => "open+close, 2 threads",
             Self::Exec => "vfork+exec /bin/true",
             Self::Connect => "TCP connect+close, loopback",
+            Self::Request => "TCP connect+HTTP request+close",
         }
     }
 
@@ -151,7 +162,11 @@ impl Load {
             Self::Exec => repeat(time, 1, spawn_true),
             Self::Connect => {
                 let listener = TcpListener::bind("127.0.0.1:0")?;
-                repeat(time, 16, || connect(&listener))
+                repeat(time, 16, || connect(&listener, b""))
+            }
+            Self::Request => {
+                let listener = TcpListener::bind("127.0.0.1:0")?;
+                repeat(time, 16, || connect(&listener, REQUEST))
             }
         }
     }
@@ -222,8 +237,11 @@ fn spawn_true() -> Result<()> {
     Ok(())
 }
 
-fn connect(listener: &TcpListener) -> Result<()> {
-    let client = TcpStream::connect(listener.local_addr()?)?;
+const REQUEST: &[u8] =
+    b"GET /index.html HTTP/1.1\r\nHost: www.example.com\r\nUser-Agent: cost\r\nAccept: */*\r\n\r\n";
+
+fn connect(listener: &TcpListener, says: &[u8]) -> Result<()> {
+    let mut client = TcpStream::connect(listener.local_addr()?)?;
     // Closed by a reset: else ports wait a minute each and run out within a second.
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     // SAFETY: the option's value and its size belong together; the socket is open.
@@ -237,6 +255,10 @@ fn connect(listener: &TcpListener) -> Result<()> {
         )
     };
     anyhow::ensure!(result == 0, "SO_LINGER: {}", std::io::Error::last_os_error());
-    listener.accept()?;
+    let (mut server, _) = listener.accept()?;
+    if !says.is_empty() {
+        client.write_all(says)?;
+        server.read_exact(&mut vec![0; says.len()])?;
+    }
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::alert::Host;
 use crate::alert::ids::{self, Hash64};
 use crate::alert::json::{Hex, Stamp};
 use crate::alert::ports;
-use crate::event::{Actions, Env, Event, FLOW_ACTIONS, Flow, Peer};
+use crate::event::{Actions, Env, Event, FLOW_ACTIONS, Flow, Peer, Source};
 
 #[derive(Serialize)]
 pub struct FlowJson<'a> {
@@ -164,13 +164,60 @@ struct DnsAddress {
     ttl: u32,
 }
 
+/// What a client asked for.
+#[derive(Serialize)]
+pub struct PeerJson<'a> {
+    source: &'static str,
+    names: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    addresses: Vec<IpAddr>,
+    /// What DNS had said of the remote address.
+    resolved: Vec<&'a str>,
+    /// DNS is known to have named the address, and not so.
+    mismatch: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alpn: Option<Vec<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ech: Option<bool>,
+}
+
+fn texts(names: &[Arc<str>]) -> Vec<&str> {
+    names.iter().map(|name| &**name).collect()
+}
+
+impl<'a> PeerJson<'a> {
+    fn new(peer: &'a Peer) -> Self {
+        let (alpn, ech) = match &peer.source {
+            Source::Tls { alpn, ech } => (Some(texts(alpn)), Some(*ech)),
+            Source::Dns { .. } | Source::Http => (None, None),
+        };
+        Self {
+            source: peer.source.name(),
+            names: texts(&peer.names),
+            addresses: peer.addresses.iter().map(|(address, _)| *address).collect(),
+            resolved: texts(&peer.resolved),
+            mismatch: peer.mismatch(),
+            alpn,
+            ech,
+        }
+    }
+}
+
+/// The object of a peer: one of the two.
+pub fn peer_objects(peer: &Peer) -> (Option<DnsJson<'_>>, Option<PeerJson<'_>>) {
+    match peer.source {
+        Source::Dns { rcode } => (Some(DnsJson::new(peer, rcode)), None),
+        Source::Tls { .. } | Source::Http => (None, Some(PeerJson::new(peer))),
+    }
+}
+
 impl<'a> DnsJson<'a> {
-    pub fn new(peer: &'a Peer) -> Self {
+    fn new(peer: &'a Peer, rcode: u8) -> Self {
         let addresses = peer.addresses.iter();
         Self {
             names: peer.names.iter().map(|name| &**name).collect(),
             addresses: addresses.map(|&(address, ttl)| DnsAddress { address, ttl }).collect(),
-            rcode: peer.rcode,
+            rcode,
         }
     }
 }

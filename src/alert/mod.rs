@@ -35,7 +35,7 @@ use crate::state::process::Content;
 use activity::ActivityJson;
 use container::ContainerJson;
 use file::FileJson;
-use flow::{DnsJson, EnvJson, FlowJson};
+use flow::{DnsJson, EnvJson, FlowJson, PeerJson};
 use json::Stamp;
 use process::{End, ProcessJson};
 
@@ -147,6 +147,8 @@ struct Envelope<'a> {
     flow: Option<FlowJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dns: Option<DnsJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<PeerJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     env: Option<EnvJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -261,13 +263,14 @@ impl<'a> HostOs<'a> {
 impl Serialize for Alert {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (event, host) = (&self.event, &*self.host);
-        let (mut file, mut flow, mut dns, mut env, mut activity) = (None, None, None, None, None);
+        let (mut file, mut flow, mut env, mut activity) = (None, None, None, None);
+        let (mut dns, mut peer) = (None, None);
         match &event.body {
             Body::File(body) => file = Some(FileJson::new(body, host)),
             Body::Flow(body) => flow = Some(FlowJson::new(event, body, host)),
             Body::Peer(body) => {
                 flow = Some(FlowJson::new(event, &body.flow, host));
-                dns = Some(DnsJson::new(body));
+                (dns, peer) = flow::peer_objects(body);
             }
             Body::Env(body) => env = Some(EnvJson::new(body)),
             Body::Activity(body) => activity = Some(ActivityJson::new(body, host)),
@@ -293,6 +296,7 @@ impl Serialize for Alert {
             file,
             flow,
             dns,
+            peer,
             env,
             activity,
             container: self

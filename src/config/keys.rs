@@ -168,7 +168,11 @@ pub(super) static KEYS: &[Key] = &[
     entries("caches.task-flow", |c| &mut c.caches.task_flow, "(task, flow) rows of one epoch."),
     entries("caches.flow-task", |c| &mut c.caches.flow_task, UNUSED),
     entries("caches.flow-ref", |c| &mut c.caches.flow_ref, UNUSED),
-    entries("caches.peers", |c| &mut c.caches.peers, "DNS answer chunks of one epoch."),
+    entries(
+        "caches.peers",
+        |c| &mut c.caches.peers,
+        "DNS answers and first messages of clients in one epoch, in chunks.",
+    ),
     entries("caches.envs", |c| &mut c.caches.envs, "Environment rows of one epoch."),
     entries(
         "caches.activities",

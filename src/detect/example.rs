@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::event::{
-    Actions, Body, Env, Event, FILE_ACTIONS, File, Flow, Life, Mechanism, Peer, TaskKey,
+    Actions, Body, Env, Event, FILE_ACTIONS, File, Flow, Life, Mechanism, Peer, Source, TaskKey,
 };
 use crate::problem::Problem;
 use crate::state::containers::{Container, Details, Found, Runtime};
@@ -215,6 +215,16 @@ fn read_parents(sheet: &mut Sheet, fields: &mut Fields<'_>, pid: u32) -> Option<
     parent
 }
 
+/// Where a peer's names stood.
+const SOURCES: &[(&str, MakeSource)] = &[
+    ("dns", || Source::Dns { rcode: 0 }),
+    ("tls", || Source::Tls { alpn: Vec::new(), ech: false }),
+    ("http", || Source::Http),
+];
+
+/// A source holds what is made at run time.
+type MakeSource = fn() -> Source;
+
 fn read_event(
     sheet: &mut Sheet,
     fields: &mut Fields<'_>,
@@ -247,7 +257,9 @@ fn read_event(
             let flow = read_flow(sheet, fields, "udp 10.0.0.2:40000 -> 10.0.0.53:53")?;
             let names = read_names(sheet, fields);
             let addresses = read_addresses(sheet, fields);
-            Body::Peer(Peer { names, addresses, rcode: 0, flow })
+            let source = fields.words(sheet, "source", SOURCES).unwrap_or_default();
+            let source = source.first().map_or(Source::Dns { rcode: 0 }, |make| make());
+            Body::Peer(Peer { names, addresses, source, resolved: Vec::new(), flow })
         }
         Mechanism::Activity => Body::Activity(super::activity::read_example(sheet, fields)?),
         Mechanism::Containers => {

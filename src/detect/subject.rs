@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use crate::event::{Body, Event, Flow, Mechanism};
+use crate::event::{Body, Event, Flow, Mechanism, Peer};
 use crate::state::containers::Container;
 use crate::state::{Process, TRAITS, Trait};
 use crate::text::Text;
@@ -37,6 +37,11 @@ pub enum What {
     FlowAnyPorts,
     FlowAnyPeers,
     FlowAnyPeersAndPorts,
+    /// Ours: where a peer's names stood: dns, tls or http.
+    PeerSource,
+    /// Ours: `true` if a client asked for a name that DNS had not given to the address, though it
+    /// had given others; else `false`.
+    PeerMismatch,
     /// Ours: the file's path, and the script's where one is executed.
     FilePath,
     /// Ours: the value of the variable.
@@ -157,6 +162,8 @@ pub const WHATS: &[(&str, What)] = &[
     ("flow_any_ports", What::FlowAnyPorts),
     ("flow_any_peers", What::FlowAnyPeers),
     ("flow_any_peers_and_ports", What::FlowAnyPeersAndPorts),
+    ("peer_source", What::PeerSource),
+    ("peer_mismatch", What::PeerMismatch),
     ("file_path", What::FilePath),
     ("env_value", What::EnvValue),
     ("file_names", What::FileNames),
@@ -231,6 +238,7 @@ impl What {
             Self::Text(..) | Self::FilePath | Self::EnvValue => Shape::Text,
             Self::Container(_) => Shape::Text,
             Self::FlowProto | Self::FlowFamily | Self::FlowAnyPeersAndPorts => Shape::Text,
+            Self::PeerSource | Self::PeerMismatch => Shape::Text,
         }
     }
 
@@ -252,6 +260,10 @@ impl What {
                 !env && !containers && !mechanism.is_network(),
                 "a file, which only recipes on files have",
             ),
+            Self::PeerSource | Self::PeerMismatch => {
+                let peers = mechanism.sees(Mechanism::NetworkPeers);
+                (peers, "a peer, which only recipes of network_peers have")
+            }
             _ if name.starts_with("flow_") => {
                 (mechanism.is_network(), "a flow, which only network recipes have")
             }
@@ -292,6 +304,13 @@ impl<'e> Subject<'e> {
                 }
                 _ => false,
             },
+            What::PeerSource => {
+                matches!(&self.event.body, Body::Peer(peer) if test(peer.source.name()))
+            }
+            What::PeerMismatch => {
+                let mut told = |peer: &Peer| test(if peer.mismatch() { "true" } else { "false" });
+                matches!(&self.event.body, Body::Peer(peer) if told(peer))
+            }
             What::EnvValue => {
                 matches!(&self.event.body, Body::Env(env) if test(env.value.as_str()))
             }

@@ -110,7 +110,7 @@ fn owner(socket: &OwnedFd, task: TaskKey) -> sock_owner {
         // As the kernel gives it to who asks; a listener's children must not match it.
         cookie: option(socket, libc::SO_COOKIE).unwrap_or_default(),
         netns: netns.unwrap_or_default() as u32,
-        claims_seen: 0,
+        ..sock_owner::default()
     }
 }
 

@@ -45,7 +45,7 @@ macro_rules! plain {
 }
 
 plain! {
-    activity_key, activity_row, bell, cgroup_key, cgroup_row, cgroup_text_key, dns_key, dns_row, entry_row, env_key, env_name, env_row, exec_row, file_key, file_row, fill,
+    activity_key, activity_row, bell, cgroup_key, cgroup_row, cgroup_text_key, payload_key, payload_row, entry_row, env_key, env_name, env_row, exec_row, file_key, file_row, fill,
     flow_key, flow_row, ledger, limits, node_key, path_node, prime_task, sock_owner, task_key, text_key,
     text_row,
 }

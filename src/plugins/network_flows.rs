@@ -88,7 +88,8 @@ impl Plugin for NetworkFlows {
             let mut flow = flow(key, row);
             flow.actions = actions(&flow, row, known.entry(conversation(key, &flow)));
             flow.local_names = names.of(&flow.local, at);
-            flow.remote_names = names.of(&flow.remote, at);
+            let began = row.marks[flow_mark::FLOW_SYN_OUT.0 as usize] != 0;
+            flow.remote_names = names.of_flow(&flow, began.then_some(at), at);
             add(totals.entry((key.task.start_ns, key.task.tgid)), &flow, row, count);
             out(event(key.task.into(), row, &sealed.clock, count, flow));
         })?;

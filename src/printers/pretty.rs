@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::alert::{Alert, Importance, Known, in_range, protocol, shows_value};
 use crate::event::{
-    Actions, Activity, Body, Env, FILE_ACTIONS, File, Flow, Mechanism, Peer, errno_name,
+    Actions, Activity, Body, Env, FILE_ACTIONS, File, Flow, Mechanism, Peer, Source, errno_name,
 };
 use crate::printers::terminal::{escape, quote, shorten};
 use crate::printers::users::Users;
@@ -254,6 +254,7 @@ fn conversation(flow: &Flow) -> String {
 }
 
 fn answer(peer: &Peer) -> String {
+    let Source::Dns { rcode } = peer.source else { return asked(peer) };
     let names = peer.names.iter().take(ANSWERS).map(|name| short(name)).collect::<Vec<_>>();
     let mut addresses: Vec<Cow<'_, str>> =
         peer.addresses.iter().take(ANSWERS).map(|(ip, _)| ip.to_string().into()).collect();
@@ -262,7 +263,7 @@ fn answer(peer: &Peer) -> String {
         addresses.push(format!("{more} more").into());
     }
     let names = names.join(" -> ");
-    match (peer.rcode, addresses.is_empty()) {
+    match (rcode, addresses.is_empty()) {
         (0, false) => format!("resolved {names} to {}", addresses.join(", ")),
         (0, true) => format!("resolved {names} to no address"),
         (rcode, _) => format!("resolved {names} in vain (rcode {rcode})"),
@@ -283,6 +284,15 @@ fn activity_told(activity: &Activity) -> String {
         let _ = write!(text, " in vain ({})", errno_name(activity.error));
     }
     text
+}
+
+/// `asked 192.0.2.1:443 for example.org (tls)`.
+fn asked(peer: &Peer) -> String {
+    let mut hosts: Vec<String> = peer.names.iter().map(|name| short(name)).collect();
+    hosts.extend(peer.addresses.iter().map(|(address, _)| address.to_string()));
+    let hosts = if hosts.is_empty() { "no name".to_owned() } else { hosts.join(", ") };
+    let remote = node(&peer.flow.remote, &peer.resolved, peer.flow.remote_port);
+    format!("asked {remote} for {hosts} ({})", peer.source.name())
 }
 
 fn variable(env: &Env) -> String {

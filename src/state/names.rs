@@ -1,12 +1,17 @@
-//! Which names DNS answers gave to an address.
+//! Which names DNS answers gave to an address, and which a client asked for in a conversation.
 //!
 //! A name here is a claim by whoever answered, not a fact about the address: anybody can give
-//! his own name to an address of somebody else.
+//! his own name to an address of somebody else. What a client says (TLS, HTTP) is a claim too, about
+//! his own conversation and no other: it never names the address for others, nor pushes out what
+//! DNS said.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use crate::event::Flow;
+use crate::state::recent::Recent;
 
 /// Names kept of one address. Addresses of content networks carry thousands; the newest are
 /// those that the connection at hand was made for.
@@ -32,6 +37,21 @@ pub struct Names {
     /// The same addresses by the end of their last name: soonest first.
     ends: BTreeSet<(SystemTime, IpAddr)>,
     evicted: u64,
+    /// What clients asked for.
+    asked: Recent<Ends, Asked>,
+}
+
+/// A conversation over TCP: local and remote, network namespace.
+type Ends = (IpAddr, u16, IpAddr, u16, u64);
+
+#[derive(Debug)]
+struct Asked {
+    names: Vec<Arc<str>>,
+    at: SystemTime,
+}
+
+fn ends(flow: &Flow) -> Ends {
+    (flow.local, flow.local_port, flow.remote, flow.remote_port, flow.netns)
 }
 
 #[derive(Debug)]
@@ -46,7 +66,13 @@ impl Names {
     /// Keeps at most `capacity` addresses (at least 1). Each costs about 150 bytes and 24 for
     /// each of its names; the texts are shared with the answers.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity: capacity.max(1), known: HashMap::new(), ends: BTreeSet::new(), evicted: 0 }
+        Self {
+            capacity: capacity.max(1),
+            known: HashMap::new(),
+            ends: BTreeSet::new(),
+            evicted: 0,
+            asked: Recent::new(capacity),
+        }
     }
 
     /// Takes one answer: the question and its CNAME chain, and the addresses at its end with
@@ -99,6 +125,26 @@ impl Names {
         let Some(known) = self.known.get(&address.to_canonical()) else { return Vec::new() };
         let lasting = known.names.iter().filter(|(_, end)| *end > at);
         lasting.map(|(name, _)| Arc::clone(name)).collect()
+    }
+
+    /// Takes what the client of a conversation asked for.
+    pub fn learn_asked(&mut self, flow: &Flow, names: &[Arc<str>], at: SystemTime) {
+        let names = names.iter().take(NAMES_MAX).cloned().collect();
+        self.asked.insert(ends(flow), Asked { names, at });
+    }
+
+    /// Names of a conversation's other end: what its client asked for, then those of the address.
+    /// `began`: it had its handshake then, so what was asked before was on another connection
+    /// with the same ports.
+    pub fn of_flow(&self, flow: &Flow, began: Option<SystemTime>, at: SystemTime) -> Vec<Arc<str>> {
+        let resolved = self.of(&flow.remote, at);
+        let asked = (flow.protocol == 6).then(|| self.asked.peek(&ends(flow))).flatten();
+        let Some(asked) = asked.filter(|asked| began.is_none_or(|began| asked.at >= began)) else {
+            return resolved;
+        };
+        let mut names = asked.names.clone();
+        names.extend(resolved.into_iter().filter(|name| !asked.names.contains(name)));
+        names
     }
 
     /// Addresses held; some may have ended.
