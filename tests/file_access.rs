@@ -192,7 +192,7 @@ fn each_action_is_counted_exactly() {
         ("linked", "link=1"),
         ("lock", "open=1 flock=2 close=1"),
         ("made", "open=1 create=1 write=3 close=1"),
-        ("map", "open=1 mmap=1 close=1"),
+        ("map", "open=1 mmap=1 mmap_write=1 close=1"),
         ("new", "rename=1"),
         ("old", "rename=1"),
         ("read", "open=1 read=7 close=1"),
