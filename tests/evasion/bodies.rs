@@ -173,7 +173,7 @@ fn files_replaced_emptied_and_rewritten() {
     for name in ["log-emptied", "log-cut", "log-gone"] {
         place.file(name);
     }
-    for number in 0..80 {
+    for number in 0..40 {
         place.file(format!("paper-{number}"));
     }
     let mut daemon = Daemon::with_recipes(&place.recipes());
@@ -203,7 +203,7 @@ fn files_replaced_emptied_and_rewritten() {
         ok(libc::unlink(c(place.at("log-gone")).as_ptr()));
     });
     let rewriter = in_child(|| {
-        for number in 0..80 {
+        for number in 0..40 {
             let name = format!("paper-{number}");
             let fd = open(place.at(&name), O_WRONLY);
             write(fd);
@@ -230,7 +230,7 @@ fn files_replaced_emptied_and_rewritten() {
     findings.seen(family, acts("truncate=1"), counts(tamperer, "log-cut"));
     findings.seen(family, acts("unlink=1"), counts(tamperer, "log-gone"));
     let family = "mass rewriting";
-    for number in 0..80 {
+    for number in 0..40 {
         let name = format!("paper-{number}");
         findings.seen(family, acts("open=1 write=1 rename=1"), counts(rewriter, &name));
         let locked = counts(rewriter, &format!("{name}.locked"));
