@@ -154,7 +154,7 @@ static const struct shape shapes[ACT_COUNT] = {
 	[ACT_MEMORY_EXEC] = { .a = 3 },
 };
 
-static __always_inline __u64 argument(const struct activity_args *args, __u8 number)
+static __always_inline __u64 passed(const struct activity_args *args, __u8 number)
 {
 	return number ? args->at[(number - 1) & 7] : 0;
 }
@@ -162,9 +162,9 @@ static __always_inline __u64 argument(const struct activity_args *args, __u8 num
 static __always_inline __u64 path_argument(const struct activity_args *args, __u8 path,
 					   __u8 dirfd, __u32 slot)
 {
-	__s32 base = dirfd ? (__s32)argument(args, dirfd) : AT_FDCWD;
+	__s32 base = dirfd ? (__s32)passed(args, dirfd) : AT_FDCWD;
 
-	return path ? intern_passed(base, argument(args, path), J_ACTIVITY, slot) : 0;
+	return path ? intern_passed(base, passed(args, path), J_ACTIVITY, slot, SPACE_USER) : 0;
 }
 
 static __always_inline int shape_draft(__u32 activity, __u32 slot)
@@ -177,19 +177,19 @@ static __always_inline int shape_draft(__u32 activity, __u32 slot)
 	if (!draft || !args || activity >= ACT_COUNT)
 		return 0;
 	shape = &shapes[activity];
-	draft->key.a = argument(args, shape->a);
-	draft->key.b = argument(args, shape->b);
-	draft->row.target.tgid = argument(args, shape->pid);
+	draft->key.a = passed(args, shape->a);
+	draft->key.b = passed(args, shape->b);
+	draft->row.target.tgid = passed(args, shape->pid);
 	if (shape->text)
 		bpf_probe_read_user_str(draft->row.text, ACTIVITY_TEXT,
-					(void *)argument(args, shape->text));
+					(void *)passed(args, shape->text));
 	if (shape->kind)
 		bpf_probe_read_user_str(draft->row.kind, ACTIVITY_KIND,
-					(void *)argument(args, shape->kind));
+					(void *)passed(args, shape->kind));
 	draft->row.path = path_argument(args, shape->path, shape->dirfd, slot);
 	draft->row.other = path_argument(args, shape->other, shape->other_dirfd, slot);
 	if (shape->fd)
-		draft->row.path = intern_fd(argument(args, shape->fd), J_ACTIVITY, slot);
+		draft->row.path = intern_fd(passed(args, shape->fd), J_ACTIVITY, slot);
 	return 0;
 }
 
@@ -528,28 +528,4 @@ TRACEPOINT(task_rename, struct task_struct *task, const char *comm)
 		return 0;
 	bpf_probe_read_kernel_str(draft->row.text, 16, comm);
 	return put(&stay, draft);
-}
-
-/*
- * Requests that no system call tells of. Named io_uring_submit_sqe until Linux 6.3, with other
- * arguments before 5.19.
- */
-SEC("tp_btf/io_uring_submit_req")
-TRACEPOINT(io_uring_submit_req, struct io_kiocb *req)
-{
-	record_activity(ACT_IO_URING_REQUEST, get(req, opcode), 0);
-	return 0;
-}
-
-SEC("tp_btf/io_uring_submit_sqe")
-int io_uring_submit_sqe(unsigned long long *ctx)
-{
-	if (bpf_core_field_exists(((struct io_kiocb *)0)->cqe)) {
-		struct io_kiocb *req = kernel(ctx[0], io_kiocb);
-
-		record_activity(ACT_IO_URING_REQUEST, get(req, opcode), 0);
-	} else {
-		record_activity(ACT_IO_URING_REQUEST, (__u8)ctx[1], 0);
-	}
-	return 0;
 }

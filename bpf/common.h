@@ -20,6 +20,7 @@ struct stay {
 	__u32 journal;
 	__u32 slot;
 	__u32 at; /* journal * 2 + slot */
+	__u64 epoch;
 	struct ledger *ledger;
 };
 
@@ -31,7 +32,8 @@ static __always_inline bool enter(struct stay *stay, __u32 journal)
 	if (!epoch)
 		return false;
 	stay->journal = journal;
-	stay->slot = *(volatile __u64 *)epoch & 1;
+	stay->epoch = *(volatile __u64 *)epoch;
+	stay->slot = stay->epoch & 1;
 	stay->at = journal * 2 + stay->slot;
 	stay->ledger = bpf_map_lookup_elem(&ledgers, &stay->at);
 	return stay->ledger;
@@ -164,14 +166,20 @@ static __always_inline __u64 mix(__u64 a, __u64 b)
 	return a ^ (a >> 29);
 }
 
+/* Where a name lies that a task passed: the kernel has copied it for requests that wait. */
+enum space { SPACE_USER, SPACE_KERNEL };
+
 /* Entities call one another's facts through these; each stands in its entity's file. */
 extern __u64 intern_path(__u64 mount, __u64 dentry, __u32 journal, __u32 slot);
-extern __u64 intern_argument(__u64 parent, __u64 user_name, __u32 journal, __u32 slot);
-extern __u64 intern_passed(__s32 dirfd, __u64 user_name, __u32 journal, __u32 slot);
+extern __u64 intern_argument(__u64 parent, __u64 name, __u32 journal, __u32 slot, __u32 space);
+extern __u64 intern_passed(__s32 dirfd, __u64 name, __u32 journal, __u32 slot, __u32 space);
 extern __u64 intern_fd(__s32 fd, __u32 journal, __u32 slot);
 extern int record_file(__u64 file, __u32 action, __u32 also);
-extern int record_path(__s32 dirfd, __u64 name, __u32 action);
+extern int record_path(__s32 dirfd, __u64 name, __u32 side, __u32 action);
+extern int note_passed(__u64 whose, __s32 dirfd, __u64 name, __u32 side, __u32 action);
+extern int record_noted(__u64 whose, __u32 side, __u32 action);
 extern int record_accept(__u64 file);
+extern int record_activity(__u32 activity, __u64 a, __u64 b);
 extern int record_env(__u64 start, __u64 end);
 extern int record_entry(void);
 

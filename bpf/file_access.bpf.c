@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /* Files as tasks reach them: one row for each (task image, name of an inode), acts counted. */
-#include "common.h"
+#include "file.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -72,26 +72,6 @@ static __always_inline void *open_table(struct stay *stay, __u32 events)
 	return rows;
 }
 
-/*
- * Which of its names an inode was reached by: the name and its directory, the mount, and two
- * more directories, since a renamed one is another path. Each further level would cost its loads
- * on every event: one that is renamed higher up, in the middle of an epoch, shows in that epoch
- * under the path that it had first.
- */
-static __always_inline __u64 name_of(struct file *file, struct dentry *dentry)
-{
-	struct dentry *parent = get(dentry, d_parent);
-	__u64 above = get(parent, d_name.hash) ^
-		      get(parent, d_parent, d_name.hash) * 31;
-	/* Pointers cannot be reckoned with; the mount's own number can. */
-	struct mount *mount = kernel((void *)get(file, f_path.mnt) -
-					     bpf_core_field_offset(struct mount, mnt),
-				     mount);
-
-	return mix(mix(get(dentry, d_name.hash_len), get(parent, d_inode, i_ino)),
-		   above << 32 | (__u32)get(mount, mnt_id));
-}
-
 static __always_inline void add(struct file_row *row, __u32 action)
 {
 	__sync_fetch_and_add(&row->counts[action & (FA_COUNT - 1)], 1);
@@ -120,7 +100,7 @@ int record_file(__u64 address, __u32 action, __u32 also)
 	two = also != action;
 	key.inode = get(inode, i_ino);
 	key.dev = get(sb, s_dev);
-	key.name = name_of(file, dentry);
+	key.name = name_of(address_in(file, f_path.mnt), dentry);
 	rows = open_table(&stay, 1 + created + two);
 	if (!rows)
 		return 0;
@@ -143,30 +123,109 @@ int record_file(__u64 address, __u32 action, __u32 also)
 	return 0;
 }
 
-/* `action` happened to a path that the task passed (see intern_passed). */
-int record_path(__s32 dirfd, __u64 name, __u32 action)
+/* What the note for an action was made for: some acts are two in one. */
+static __always_inline __u32 noted_as(__u32 action)
 {
-	struct file_row *row, *draft = new_draft();
-	struct file_key key = {};
-	struct stay stay;
-	void *rows;
+	switch (action) {
+	case FA_EXCHANGE:
+		return FA_RENAME;
+	case FA_SETID:
+		return FA_CHMOD;
+	}
+	return action;
+}
 
-	if (!draft || !begin(&stay, &key))
-		return 0;
-	draft->flags = FILE_BY_NAME;
+static __always_inline void count_act(struct stay *stay, struct file_key *key,
+				      struct file_row *draft, __u32 action)
+{
+	void *rows = open_table(stay, 1);
+	struct file_row *row;
+
+	if (!rows)
+		return;
 	draft->first_ns = bpf_ktime_get_boot_ns();
 	draft->first_tick = bpf_jiffies64();
-	draft->path = intern_passed(dirfd, name, J_FILE_ACCESS, stay.slot);
-	key.name = draft->path;
-	rows = open_table(&stay, 1);
-	if (!rows)
-		return 0;
-	row = find_or_make(&stay, rows, &key, draft);
+	row = find_or_make(stay, rows, key, draft);
 	if (!row) {
-		count_refused(&stay, 1);
-		return 0;
+		count_refused(stay, 1);
+		return;
 	}
 	add(row, action);
 	row->last_tick = bpf_jiffies64();
+}
+
+/*
+ * `action` happened to what was noted before (see struct note); 0: nothing was, or in an epoch
+ * that is over. A successful call always made its own note, so an older one of the same thread
+ * and action cannot be met.
+ */
+int record_noted(__u64 whose, __u32 side, __u32 action)
+{
+	struct note_key note_key = { .whose = whose, .side = side };
+	struct note *note = bpf_map_lookup_elem(&notes, &note_key);
+	struct file_row *draft = new_draft();
+	struct file_key key = {};
+	struct stay stay;
+
+	if (!note || !draft || note->action != noted_as(action))
+		return 0;
+	/* The daemon's own acts are told by nobody, which is as good as told. */
+	if (!begin(&stay, &key))
+		return 1;
+	if (stay.epoch != note->epoch)
+		return 0;
+	key.inode = note->inode;
+	key.name = note->name;
+	key.dev = note->dev;
+	draft->path = note->path;
+	draft->mode = note->mode;
+	draft->uid = note->uid;
+	draft->gid = note->gid;
+	draft->size = note->size;
+	draft->flags = note->flags;
+	count_act(&stay, &key, draft, action);
+	return 1;
+}
+
+/* A name that the kernel has copied and will act upon, noted as it is. */
+int note_passed(__u64 whose, __s32 dirfd, __u64 name, __u32 side, __u32 action)
+{
+	struct note_key key = { .whose = whose, .side = side };
+	struct stay stay;
+	struct note *note;
+	__u32 zero = 0;
+
+	note = bpf_map_lookup_elem(&note_drafts, &zero);
+	if (!note || !enter(&stay, J_FILE_ACCESS))
+		return 0;
+	__builtin_memset(note, 0, sizeof(*note));
+	note->action = action;
+	note->epoch = stay.epoch;
+	note->flags = FILE_BY_NAME;
+	note->path = intern_passed(dirfd, name, J_FILE_ACCESS, stay.slot, SPACE_KERNEL);
+	note->name = note->path;
+	bpf_map_update_elem(&notes, &key, note, BPF_ANY);
+	return 0;
+}
+
+/* Whether anything notes what names came to; if not, nobody looks. */
+const volatile bool names_noted = false;
+
+/* `action` happened to a path that the task passed (see intern_passed), its first or second. */
+int record_path(__s32 dirfd, __u64 name, __u32 side, __u32 action)
+{
+	struct file_row *draft;
+	struct file_key key = {};
+	struct stay stay;
+
+	if (names_noted && record_noted(bpf_get_current_pid_tgid(), side, action))
+		return 0;
+	draft = new_draft();
+	if (!draft || !begin(&stay, &key))
+		return 0;
+	draft->flags = FILE_BY_NAME;
+	draft->path = intern_passed(dirfd, name, J_FILE_ACCESS, stay.slot, SPACE_USER);
+	key.name = draft->path;
+	count_act(&stay, &key, draft, action);
 	return 0;
 }

@@ -207,15 +207,21 @@ __u64 intern_path(__u64 vfsmount, __u64 dentry, __u32 journal, __u32 slot)
 	return id;
 }
 
+static __always_inline long read_name(void *to, __u32 size, const void *from, __u32 space)
+{
+	return space == SPACE_KERNEL ? bpf_probe_read_kernel_str(to, size, from) :
+				       bpf_probe_read_user_str(to, size, from);
+}
+
 #define ARGUMENT_CHUNKS 86 /* PATH_MAX */
 
 /*
  * A path as a task passed it, kept whole below `parent`. For acts that leave no kernel object
  * to look at when the system call has returned (rename, unlink, link, truncate by path).
  */
-__u64 intern_argument(__u64 parent, __u64 user_name, __u32 journal, __u32 slot)
+__u64 intern_argument(__u64 parent, __u64 address, __u32 journal, __u32 slot, __u32 space)
 {
-	const char *name = (const char *)user_name;
+	const char *name = (const char *)address;
 	__u64 id = mix(parent, 0x6e616d65);
 	__u32 at = journal * 2 + slot;
 	struct walk *walk = this_walk();
@@ -234,7 +240,7 @@ __u64 intern_argument(__u64 parent, __u64 user_name, __u32 journal, __u32 slot)
 		long got;
 
 		__builtin_memset(node->name, 0, NODE_NAME);
-		got = bpf_probe_read_user_str(node->name, NODE_NAME, name + length);
+		got = read_name(node->name, NODE_NAME, name + length, space);
 		if (got <= 0)
 			return 0;
 #pragma clang loop unroll(full)
@@ -254,7 +260,7 @@ __u64 intern_argument(__u64 parent, __u64 user_name, __u32 journal, __u32 slot)
 			break;
 		walk->key.chunk = chunk;
 		__builtin_memset(node->name, 0, NODE_NAME);
-		bpf_probe_read_user_str(node->name, NODE_NAME, name + from);
+		read_name(node->name, NODE_NAME, name + from, space);
 		if (!put_node(at) && !chunk)
 			break;
 	}
@@ -282,13 +288,16 @@ __u64 intern_fd(__s32 fd, __u32 journal, __u32 slot)
  * A path as the current task passed it. The directory that it begins at is a kernel object; the
  * string below it is the task's own word, read after the kernel has used it.
  */
-__u64 intern_passed(__s32 dirfd, __u64 user_name, __u32 journal, __u32 slot)
+__u64 intern_passed(__s32 dirfd, __u64 name, __u32 journal, __u32 slot, __u32 space)
 {
 	struct task_struct *task = current_task();
 	char first = 0;
 	__u64 base;
 
-	bpf_probe_read_user(&first, 1, (void *)user_name);
+	if (space == SPACE_KERNEL)
+		bpf_probe_read_kernel(&first, 1, (void *)name);
+	else
+		bpf_probe_read_user(&first, 1, (void *)name);
 	/* An absolute one begins at the task's own root, which a chroot has moved. */
 	if (first == '/')
 		base = intern_path(address_in(task, fs, root.mnt),
@@ -301,5 +310,5 @@ __u64 intern_passed(__s32 dirfd, __u64 user_name, __u32 journal, __u32 slot)
 	/* No name: the descriptor itself (AT_EMPTY_PATH). */
 	if (!first)
 		return base;
-	return intern_argument(base, user_name, journal, slot);
+	return intern_argument(base, name, journal, slot, space);
 }

@@ -456,8 +456,8 @@ static __always_inline int on_ioctl(struct task_struct *task, struct args *args,
 static __always_inline int mode_of_path(__s32 dirfd, __u64 name, __u64 mode)
 {
 	if (mode & S_ISUID_OR_GID)
-		record_path(dirfd, name, FA_SETID);
-	return record_path(dirfd, name, FA_CHMOD);
+		record_path(dirfd, name, 0, FA_SETID);
+	return record_path(dirfd, name, 0, FA_CHMOD);
 }
 
 /* Which attribute: two of them are rights by another name. */
@@ -510,20 +510,20 @@ static __always_inline int rarer(struct args *args, __u32 act, __u32 action, __s
 	case A_TIMES:
 		if (!args->at[1])
 			return on_fd(task, args->at[0], action);
-		return record_path(args->at[0], args->at[1], action);
+		return record_path(args->at[0], args->at[1], 0, action);
 	case A_XATTR_PATH:
-		return record_path(AT_FDCWD, args->at[0], xattr_action(args->at[1]));
+		return record_path(AT_FDCWD, args->at[0], 0, xattr_action(args->at[1]));
 	case A_XATTR_FD:
 		return on_fd(task, args->at[0], xattr_action(args->at[1]));
 	case A_XATTR_AT:
-		return record_path(args->at[0], args->at[1], xattr_action(args->at[3]));
+		return record_path(args->at[0], args->at[1], 0, xattr_action(args->at[3]));
 	case A_RENAMEAT2:
-		record_path(args->at[0], args->at[1], FA_RENAME);
-		record_path(args->at[2], args->at[3], FA_RENAME);
+		record_path(args->at[0], args->at[1], 0, FA_RENAME);
+		record_path(args->at[2], args->at[3], 1, FA_RENAME);
 		if (!(args->at[4] & RENAME_EXCHANGE))
 			return 0;
-		record_path(args->at[0], args->at[1], FA_EXCHANGE);
-		return record_path(args->at[2], args->at[3], FA_EXCHANGE);
+		record_path(args->at[0], args->at[1], 0, FA_EXCHANGE);
+		return record_path(args->at[2], args->at[3], 1, FA_EXCHANGE);
 	case A_RECVMSG:
 		return on_message(task, args->at[1]);
 	case A_SENDTO:
@@ -561,15 +561,15 @@ static __noinline int rare(struct args *args, __u32 act, __u32 action, __s64 ret
 	case A_IOCTL:
 		return on_ioctl(task, args, ret);
 	case A_PATH0:
-		return record_path(AT_FDCWD, args->at[0], action);
+		return record_path(AT_FDCWD, args->at[0], 0, action);
 	case A_PATH1:
-		return record_path(args->at[0], args->at[1], action);
+		return record_path(args->at[0], args->at[1], 0, action);
 	case A_TWO_PATHS:
-		record_path(AT_FDCWD, args->at[0], action);
-		return record_path(AT_FDCWD, args->at[1], action);
+		record_path(AT_FDCWD, args->at[0], 0, action);
+		return record_path(AT_FDCWD, args->at[1], 1, action);
 	case A_TWO_PATHS_AT:
-		record_path(args->at[0], args->at[1], action);
-		return record_path(args->at[2], args->at[3], action);
+		record_path(args->at[0], args->at[1], 0, action);
+		return record_path(args->at[2], args->at[3], 1, action);
 	case A_ACCEPT:
 		return record_accept(fd_file(task, ret));
 	case A_PATH0_MODE:
@@ -580,11 +580,11 @@ static __noinline int rare(struct args *args, __u32 act, __u32 action, __s64 ret
 		return on_fd_also(task, args->at[0], FA_CHMOD,
 				  args->at[1] & S_ISUID_OR_GID ? FA_SETID : FA_CHMOD);
 	case A_PATH1_ONLY:
-		return record_path(AT_FDCWD, args->at[1], action);
+		return record_path(AT_FDCWD, args->at[1], 0, action);
 	case A_PATH2:
-		return record_path(args->at[1], args->at[2], action);
+		return record_path(args->at[1], args->at[2], 0, action);
 	case A_UNLINKAT:
-		return record_path(args->at[0], args->at[1],
+		return record_path(args->at[0], args->at[1], 0,
 				   args->at[2] & AT_REMOVEDIR ? FA_RMDIR : FA_UNLINK);
 	}
 	return rarer(args, act, action, ret);

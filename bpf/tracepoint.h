@@ -39,4 +39,13 @@ extern void bpf_preempt_enable(void) __ksym __weak;
 	}                                                                                      \
 	static __always_inline int name##_body(unsigned long long *ctx, ##args)
 
+/* An argument as a number: the verifier would let a pointer neither cross functions nor be added to. */
+static __always_inline __u64 argument(unsigned long long *ctx, int number)
+{
+	__u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), ctx + number);
+	return value;
+}
+
 #endif

@@ -15,8 +15,9 @@ use serde_json::{Map, Value, json};
 use crate::config::Config;
 use crate::daemon::wanted_actions;
 use crate::event::{Actions, Mechanism};
+use crate::kernel::attach::Attached;
 use crate::kernel::features::{Answer, QUESTIONS, State};
-use crate::kernel::hooks::{Attached, Fact, HOOKS};
+use crate::kernel::hooks::{Fact, HOOKS};
 use crate::kernel::host;
 use crate::kernel::load::Kernel;
 use crate::printers::terminal::escape;
@@ -76,6 +77,8 @@ pub fn examine(configuration: Result<(Config, Option<PathBuf>)>) -> Report {
                     failed.push(format!("{}: {error}", hook.fact));
                 }
                 fact.programs.clear();
+                fact.chosen = None;
+                fact.instead = "";
                 fact.off = Some(error);
             }
             Examined { fact, wanted }
@@ -234,7 +237,7 @@ impl Report {
         }
         out.push('\n');
         for one in &self.facts {
-            let Fact { fact, programs, lost, off, instead } = &one.fact;
+            let Fact { fact, programs, lost, off, instead, .. } = &one.fact;
             let by = if instead.is_empty() { programs.join(", ") } else { (*instead).to_owned() };
             let lost = if lost.is_empty() { String::new() } else { format!("not told: {lost}") };
             let words = match (off, one.wanted) {
@@ -281,6 +284,7 @@ mod tests {
             lost: "some",
             off: off.map(str::to_owned),
             instead: "",
+            chosen: None,
         };
         let answer = Answer::new(host, "value\x1b[2J", "advice");
         Report { host: vec![("btf", answer)], facts: vec![Examined { fact, wanted }] }

@@ -28,7 +28,7 @@ use raqib::content::Contents;
 use raqib::detect::Ruleset;
 use raqib::event::{Event, Mechanism};
 use raqib::journal::{Journal, Read, Sealed};
-use raqib::kernel::hooks::Attached;
+use raqib::kernel::attach::Attached;
 use raqib::kernel::load::Kernel;
 use raqib::plugins::driver::{Command, Running, Surroundings};
 use raqib::plugins::{PLUGINS, Plugin};

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use super::hooks::HOOKS;
+use super::objects::{self, Objects, built_preemption, chosen};
 use super::{detached, host, privileges, trampoline};
 
 /// How good an answer is.
@@ -133,7 +133,7 @@ fn security(file: &std::ffi::CStr) -> std::io::Result<String> {
 }
 
 fn lsm() -> Answer {
-    let Ok(text) = security(c"lsm") else {
+    let Ok(text) = objects::security_modules() else {
         return Answer::unknown(
             "securityfs cannot be read, root may: mount -t securityfs none \
                                 /sys/kernel/security",
@@ -174,11 +174,6 @@ fn lockdown() -> Answer {
         Some(level) => Answer::new(State::Ok, level, ""),
         None => Answer::unknown(format!("lockdown says `{}`", text.trim())),
     }
-}
-
-/// The one in brackets of several that can be chosen.
-fn chosen(text: &str, [open, close]: [char; 2]) -> Option<&str> {
-    Some(text.split_once(open)?.1.split_once(close)?.0.trim())
 }
 
 /// A number that is set by sysctl: its text, or why it is not to be had.
@@ -298,30 +293,28 @@ fn mount_of<'a>(filesystem: &str, mountinfo: &'a str) -> Option<&'a str> {
 
 fn preemption() -> Answer {
     let build = fs::read_to_string("/proc/sys/kernel/version").unwrap_or_default();
-    let running = detached::read(c"debugfs", "/sys/kernel/debug", c"sched/preempt");
-    let running = running.as_deref().ok().and_then(|text| chosen(text, ['(', ')']));
+    let running = objects::running_preemption();
     match (running, built_preemption(&build)) {
         (Some(running), built) => Answer::new(State::Note, format!("{running} ({built})"), ""),
         (None, built) => Answer::new(State::Note, built, ""),
     }
 }
 
-/// The word for preemption in `uname -v`: PREEMPT, PREEMPT_DYNAMIC, PREEMPT_RT, or none.
-fn built_preemption(version: &str) -> &str {
-    let mut words = version.split_whitespace();
-    words.find(|word| word.starts_with("PREEMPT")).unwrap_or("voluntary or none")
-}
-
-/// Wanted as soon as a fact has programs that need it.
+/// What the object tier stands on.
 fn fentry() -> Answer {
-    let wanted = HOOKS.iter().any(|hook| !hook.object.is_empty());
-    let (lack, why) = match wanted {
-        true => (State::Degraded, "facts are taken from tracepoints instead"),
-        false => (State::Note, "no fact needs it yet"),
-    };
-    match trampoline::attempt() {
-        Ok(()) => Answer::new(State::Ok, "works", "loaded, attached and detached"),
-        Err(refused) => Answer::new(lack, "no", format!("{refused}; {why}")),
+    match (trampoline::attempt(), objects::offered()) {
+        (Err(refused), _) => Answer::new(
+            State::Degraded,
+            "no",
+            format!("{refused}; facts are taken from tracepoints instead"),
+        ),
+        (Ok(()), Err(reason)) => Answer::new(State::Degraded, "not used", reason),
+        (Ok(()), Ok(Objects::Lsm)) => {
+            Answer::new(State::Ok, "works", "facts of the object tier come by BPF LSM programs")
+        }
+        (Ok(()), Ok(Objects::Functions)) => {
+            Answer::new(State::Ok, "works", "facts of the object tier come from functions")
+        }
     }
 }
 

@@ -1,21 +1,16 @@
 //! Which programs feed which fact: one table, from which loading, attaching and what the user is
 //! told are derived.
 //!
-//! Each fact names its programs best tier first. The object tier (fentry on kernel functions) is
-//! a second column that is empty yet: every fact here comes from tracepoints and cgroup hooks,
-//! which also work where functions cannot be hooked.
+//! Each fact has its ways, best first. Those of the object tier hook kernel functions and are
+//! handed kernel objects; those of the tracepoint tier also work where functions cannot be hooked.
 
-use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::path::Path;
+mod table;
 
-use anyhow::{Context, Result};
-use libbpf_rs::Link;
-use libbpf_rs::skel::Skel;
-
-use super::load::Kernel;
+use super::objects::{self, Objects};
 use super::refusal::Refusal;
 use crate::event::{Actions, Mechanism};
+
+pub use table::HOOKS;
 
 /// When a hook is worth its cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,189 +23,96 @@ pub enum Need {
     Once,
 }
 
+/// What a program is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// Functions of the kernel, or its security hooks, beside whatever else is named.
+    Object,
+    /// Tracepoints, control groups, iterators.
+    Tracepoint,
+}
+
+impl Tier {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Object => "object",
+            Self::Tracepoint => "tracepoint",
+        }
+    }
+}
+
+/// Programs that together record a fact.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    pub tier: Tier,
+    pub programs: &'static [&'static str],
+    /// What is not told in this way.
+    pub lost: &'static str,
+    /// A name that the kernel's BTF has if it takes these programs; empty: known by trying, which
+    /// costs a kernel that refuses a further attempt.
+    pub asks: &'static str,
+}
+
+const fn tracepoint(programs: &'static [&'static str], lost: &'static str) -> Way {
+    Way { tier: Tier::Tracepoint, programs, lost, asks: "" }
+}
+
+const fn object(programs: &'static [&'static str], lost: &'static str) -> Way {
+    Way { tier: Tier::Object, programs, lost, asks: "" }
+}
+
+impl Way {
+    const fn asking(self, asks: &'static str) -> Self {
+        Self { asks, ..self }
+    }
+
+    fn refusal<'a>(&self, refused: &'a [Refusal]) -> Option<&'a Refusal> {
+        refused.iter().find(|refusal| self.programs.contains(&refusal.program.as_str()))
+    }
+}
+
 /// One fact and the programs that record it.
 #[derive(Clone, Copy, Debug)]
 pub struct Hook {
     pub fact: &'static str,
     pub mechanisms: &'static [Mechanism],
-    /// Better programs, where the kernel takes all of them; none: there is one way only.
-    pub object: &'static [&'static str],
-    /// Programs of the tracepoint tier.
-    pub tracepoint: &'static [&'static str],
+    /// Best first.
+    pub ways: &'static [Way],
     pub need: Need,
-    /// What the tracepoint tier does not tell.
-    pub lost: &'static str,
     /// For who runs a kernel that refuses these programs: what it lacks, what is not told, and
     /// what can be done.
     pub lacks: &'static str,
-    /// A name that the kernel's BTF has if it takes these programs; empty: known by trying, which
-    /// costs a kernel that refuses a second attempt.
-    pub asks: &'static str,
     /// How the same is told without these programs; empty: it is off.
     pub instead: &'static str,
 }
 
-use Mechanism::{Activity, FileAccess, NetworkFlows, NetworkPeers};
-
 /// `close` in the recipes' numbering of file actions.
 pub const CLOSE: u32 = 12;
-
-pub const HOOKS: &[Hook] = &[
-    Hook {
-        fact: "processes",
-        // Always loaded: every other fact is told with its process and lineage.
-        mechanisms: &Mechanism::ALL,
-        object: &[],
-        tracepoint: &["sched_process_fork", "sched_process_exec", "sched_process_exit"],
-        need: Need::Always,
-        lost: "",
-        lacks: "",
-        asks: "",
-        instead: "",
-    },
-    Hook {
-        fact: "processes that were there before",
-        mechanisms: &Mechanism::ALL,
-        object: &[],
-        tracepoint: &["prime_tasks"],
-        need: Need::Once,
-        lost: "",
-        lacks: "",
-        asks: "",
-        instead: "",
-    },
-    Hook {
-        fact: "cgroups",
-        // As processes: whose container a process is in is told with every fact.
-        mechanisms: &Mechanism::ALL,
-        object: &[],
-        tracepoint: &["cgroup_mkdir", "cgroup_rmdir"],
-        need: Need::Always,
-        lost: "",
-        lacks: "control groups (CONFIG_CGROUPS=y) and their tracepoints must be built into the \
-                kernel: without them only containers that are older than raqib are named",
-        asks: "",
-        instead: "",
-    },
-    Hook {
-        fact: "files and activities",
-        mechanisms: &[FileAccess, NetworkFlows, NetworkPeers, Activity],
-        object: &[],
-        tracepoint: &["sys_exit"],
-        need: Need::Always,
-        lost: "rename, link, unlink and truncate by path are known by the name that was passed; \
-               io_uring requests are not seen",
-        lacks: "the system calls' tracepoints (CONFIG_FTRACE_SYSCALLS=y) must be built into the \
-                kernel: without them neither files nor who accepts connections are told",
-        asks: "",
-        instead: "",
-    },
-    Hook {
-        fact: "closes",
-        mechanisms: &[FileAccess],
-        object: &[],
-        tracepoint: &["sys_enter"],
-        need: Need::Action(CLOSE),
-        lost: "closes by exit, exec, dup2 and close_range",
-        lacks: "the system calls' tracepoints (CONFIG_FTRACE_SYSCALLS=y) must be built into the \
-                kernel: `close` in recipes never comes true without them",
-        asks: "",
-        instead: "",
-    },
-    Hook {
-        fact: "signals",
-        mechanisms: &[Activity],
-        object: &[],
-        tracepoint: &["signal_generate"],
-        need: Need::Always,
-        lost: "",
-        lacks: "the tracepoint signal_generate must be built into the kernel: who is signalled is \
-                not told without it",
-        asks: "",
-        instead: "",
-    },
-    Hook {
-        fact: "io_uring requests",
-        mechanisms: &[Activity],
-        // Its name until Linux 6.3 was the second one.
-        object: &["io_uring_submit_req"],
-        tracepoint: &["io_uring_submit_sqe"],
-        need: Need::Always,
-        lost: "which file a request is about",
-        lacks: "this kernel has no io_uring (CONFIG_IO_URING): nothing is missed",
-        asks: "",
-        instead: "",
-    },
-    Hook {
-        fact: "names of threads",
-        mechanisms: &[Activity],
-        object: &[],
-        tracepoint: &["task_rename"],
-        need: Need::Always,
-        lost: "",
-        lacks: "the tracepoint task_rename must be built into the kernel: a thread that renames \
-                itself is not told without it",
-        asks: "",
-        instead: "",
-    },
-    Hook {
-        fact: "flows",
-        mechanisms: &[NetworkFlows, NetworkPeers],
-        object: &[],
-        tracepoint: &["sock_create", "ingress", "egress"],
-        need: Need::Always,
-        lost: "attempts that send no packet",
-        lacks: "programs of control groups (CONFIG_CGROUP_BPF=y) must be built into the kernel: \
-                without them neither flows nor names of peers are told",
-        asks: "",
-        instead: "",
-    },
-    Hook {
-        fact: "sockets that were open before",
-        mechanisms: &[NetworkFlows, NetworkPeers],
-        object: &[],
-        tracepoint: &["prime_sockets"],
-        need: Need::Once,
-        lost: "",
-        lacks: "Linux 5.11 (bpf_sock_from_file) or newer is needed",
-        asks: "BPF_FUNC_sock_from_file",
-        instead: "asked of each process by pidfd_getfd, as this kernel's iterators know no \
-                  sockets (Linux 5.11 has one that does)",
-    },
-];
 
 /// What every other fact is told with.
 const ESSENTIAL: [&str; 2] = ["processes", "processes that were there before"];
 
 /// Programs that need not be tried: what they ask for is not in this kernel.
-pub fn missing() -> Vec<Refusal> {
-    let Ok(btf) = std::fs::read("/sys/kernel/btf/vmlinux") else { return Vec::new() };
-    let asked = |hook: &'static Hook| {
-        let programs = hook.object.iter().chain(hook.tracepoint);
-        programs.filter_map(move |program| {
-            // Where there are two ways, the tracepoints of one of them are not there.
-            let name = match (hook.asks, hook.object) {
-                ("", []) => return None,
-                ("", _) => format!("btf_trace_{program}"),
-                (name, _) => name.to_owned(),
-            };
-            Some((*program, name))
-        })
-    };
-    HOOKS
-        .iter()
-        .flat_map(asked)
-        .filter(|(_, name)| !super::host::names(&btf, name))
-        .map(|(program, name)| Refusal {
-            program: program.to_owned(),
-            reason: format!("it has no {name}"),
-        })
-        .collect()
+pub fn missing(objects: &Result<Objects, String>) -> Vec<Refusal> {
+    let btf = std::fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
+    let mut missing: Vec<Refusal> = Vec::new();
+    for way in HOOKS.iter().flat_map(|hook| hook.ways) {
+        let names = !way.asks.is_empty() && !btf.is_empty();
+        if names && !super::host::names(&btf, way.asks) {
+            let reason = format!("it has no {}", way.asks);
+            missing.extend(way.programs.iter().map(|name| Refusal::new(*name, reason.as_str())));
+        }
+    }
+    if let Err(reason) = objects {
+        missing.extend(objects::programs().map(|name| Refusal::new(name, reason.as_str())));
+    }
+    missing
 }
 
 /// Whether nothing could be told without this program.
 pub fn essential(program: &str) -> bool {
-    HOOKS.iter().any(|hook| ESSENTIAL.contains(&hook.fact) && hook.tracepoint.contains(&program))
+    let mut essential = HOOKS.iter().filter(|hook| ESSENTIAL.contains(&hook.fact));
+    essential.any(|hook| hook.ways.iter().any(|way| way.programs.contains(&program)))
 }
 
 /// A fact as it stands: for people and for status.
@@ -225,15 +127,17 @@ pub struct Fact {
     pub off: Option<String>,
     /// How it is told without programs; empty: by them.
     pub instead: &'static str,
+    /// None: by no programs.
+    pub chosen: Option<Tier>,
 }
 
 impl Fact {
     /// Where it is taken from, or `off`.
     pub const fn tier(&self) -> &'static str {
-        match (&self.off, self.instead.is_empty()) {
-            (Some(_), _) => "off",
-            (None, true) => "tracepoint",
-            (None, false) => "process",
+        match self.chosen {
+            Some(tier) => tier.name(),
+            None if self.instead.is_empty() => "off",
+            None => "other",
         }
     }
 }
@@ -248,31 +152,33 @@ impl Hook {
         }
     }
 
-    /// The better programs where none of them is refused.
+    /// The best way of which no program is refused: half of them would tell half-truths.
+    fn way(&self, refused: &[Refusal]) -> Option<&'static Way> {
+        self.ways.iter().find(|way| way.refusal(refused).is_none())
+    }
+
     fn programs(&self, refused: &[Refusal]) -> &'static [&'static str] {
-        let mine = |refusal: &Refusal| self.object.contains(&refusal.program.as_str());
-        if self.object.is_empty() || refused.iter().any(mine) {
-            self.tracepoint
-        } else {
-            self.object
-        }
+        self.way(refused).map_or(&[], |way| way.programs)
     }
 
     /// How it stands on a kernel that refuses some programs, wanted or not.
     pub fn fact(&self, refused: &[Refusal]) -> Fact {
-        let off = self.off(refused);
-        let programs = if off.is_none() { self.programs(refused).to_vec() } else { Vec::new() };
-        let instead = off.is_some() && !self.instead.is_empty();
-        let off = off.filter(|_| !instead);
-        let instead = if instead { self.instead } else { "" };
-        Fact { fact: self.fact, programs, lost: self.lost, instead, off }
-    }
-
-    /// Half of a fact's programs would tell half-truths: one that is refused turns it off.
-    fn off(&self, refused: &[Refusal]) -> Option<String> {
-        let programs = self.programs(refused);
-        let mine = |refusal: &&Refusal| programs.contains(&refusal.program.as_str());
-        refused.iter().find(mine).map(|refusal| format!("{refusal}: {}", self.lacks))
+        let way = self.way(refused);
+        let refusal = self.ways.iter().rev().find_map(|way| way.refusal(refused));
+        let off = match refusal {
+            Some(refusal) if way.is_none() && self.instead.is_empty() => {
+                Some(format!("{refusal}: {}", self.lacks))
+            }
+            _ => None,
+        };
+        Fact {
+            fact: self.fact,
+            programs: way.map_or_else(Vec::new, |way| way.programs.to_vec()),
+            lost: way.map_or("", |way| way.lost),
+            off,
+            instead: if way.is_none() { self.instead } else { "" },
+            chosen: way.map(|way| way.tier),
+        }
     }
 }
 
@@ -286,10 +192,14 @@ pub fn programs(
     HOOKS
         .iter()
         .filter(|hook| hook.need != Need::Once && hook.wanted(mechanisms, actions))
-        .filter(|hook| hook.off(refused).is_none())
         .flat_map(|hook| hook.programs(refused))
         .copied()
         .collect()
+}
+
+/// Whether a program is among those that feed facts here.
+pub fn chosen(program: &str, refused: &[Refusal]) -> bool {
+    HOOKS.iter().any(|hook| hook.programs(refused).contains(&program))
 }
 
 /// The facts that are wanted, on or off.
@@ -303,42 +213,6 @@ impl Fact {
     pub fn told(&self) -> String {
         let by = self.programs.join(", ");
         format!("{} ({})", self.fact, if self.instead.is_empty() { &by } else { self.instead })
-    }
-}
-
-/// Attached programs; dropping it detaches them all.
-#[derive(Debug, Default)]
-pub struct Attached {
-    links: Vec<(&'static str, Link)>,
-}
-
-impl Attached {
-    /// Attaches the programs by name, those of cgroups to the hierarchy's root, and detaches
-    /// what is attached and not named.
-    pub fn attach(
-        &mut self,
-        kernel: &Kernel,
-        names: &[&'static str],
-        cgroup: Option<&Path>,
-    ) -> Result<()> {
-        self.links.retain(|(attached, _)| names.contains(attached));
-        let cgroup =
-            cgroup.map(File::open).transpose().context("cannot open the cgroup v2 root")?;
-        for program in kernel.skel.object().progs_mut() {
-            let Some(name) = names.iter().find(|name| program.name() == **name) else { continue };
-            if self.links.iter().any(|(attached, _)| attached == name) {
-                continue;
-            }
-            let section = program.section().to_string_lossy().into_owned();
-            let link = match &cgroup {
-                Some(root) if section.starts_with("cgroup") => {
-                    program.attach_cgroup(root.as_raw_fd())
-                }
-                _ => program.attach(),
-            };
-            self.links.push((name, link.with_context(|| format!("cannot attach {section}"))?));
-        }
-        Ok(())
     }
 }
 
@@ -383,8 +257,10 @@ mod tests {
     #[test]
     fn each_fact_that_can_be_off_says_what_to_do() {
         for hook in HOOKS {
-            let mandatory = hook.tracepoint.iter().all(|program| essential(program));
-            assert_eq!(hook.lacks.is_empty(), mandatory, "{}", hook.fact);
+            let first = hook.ways.iter().flat_map(|way| way.programs);
+            let mandatory = first.clone().all(|program| essential(program));
+            let said = !hook.lacks.is_empty() || !hook.instead.is_empty();
+            assert_eq!(said, !mandatory, "{}", hook.fact);
         }
     }
 }

@@ -4,8 +4,9 @@ use std::mem::MaybeUninit;
 
 use anyhow::{Context, Result, anyhow};
 use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
-use libbpf_rs::{Map, MapHandle, OpenObject};
+use libbpf_rs::{Map, MapHandle, OpenObject, ProgramAttachType, ProgramType};
 
+use super::objects::{self, Objects};
 use super::refusal::{self, Refusal};
 use super::{RaqibSkel, RaqibSkelBuilder, hooks, host};
 use crate::journal::StoreMaps;
@@ -28,9 +29,10 @@ impl Kernel {
     /// words are in the debug log.
     pub fn load() -> Result<Self> {
         refusal::listen();
-        let mut refused = hooks::missing();
+        let objects = objects::offered();
+        let mut refused = hooks::missing(&objects);
         loop {
-            let error = match attempt(&refused) {
+            let error = match attempt(&refused, objects.as_ref().ok()) {
                 Ok(skel) => return Ok(Self { skel, refused }),
                 Err(error) => error,
             };
@@ -59,17 +61,27 @@ impl Kernel {
     }
 }
 
-fn attempt(refused: &[Refusal]) -> Result<RaqibSkel<'static>> {
+fn attempt(refused: &[Refusal], objects: Option<&Objects>) -> Result<RaqibSkel<'static>> {
     // The skeleton borrows its object for as long as it lives, which is as long as we do.
     let object: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
     let mut open =
         RaqibSkelBuilder::default().open(object).context("cannot open the BPF object")?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.self_tgid = std::process::id();
+        let chosen = |program| hooks::chosen(program, refused);
+        rodata.names_noted = chosen("path_unlink");
+        rodata.ring_opens_elsewhere = chosen("file_open");
     }
     for mut program in open.open_object_mut().progs_mut() {
-        if refused.iter().any(|refusal| program.name() == refusal.program.as_str()) {
+        let name = program.name().to_string_lossy().into_owned();
+        if !hooks::chosen(&name, refused) {
             program.set_autoload(false);
+        } else if objects == Some(&Objects::Functions)
+            && let Some(function) = objects::function(&name)
+        {
+            program.set_prog_type(ProgramType::Tracing);
+            program.set_attach_type(ProgramAttachType::TraceFentry);
+            program.set_attach_target(0, Some(function)).context("cannot set a function")?;
         }
     }
     open.load().context("the BPF programs cannot be loaded: --log-level debug tells why")

@@ -1,5 +1,6 @@
 //! The kernel side: what the host offers, the loaded object, and the hooks.
 
+pub mod attach;
 pub mod cgroups;
 pub mod clock;
 pub mod descriptors;
@@ -8,6 +9,7 @@ pub mod features;
 pub mod hooks;
 pub mod host;
 pub mod load;
+pub mod objects;
 pub mod prime;
 pub mod privileges;
 pub mod programs;

@@ -10,8 +10,8 @@ use super::hooks::HOOKS;
 /// kernel.bpf_stats_enabled, their run time. Another daemon's programs of the same name are
 /// listed as well: the kernel does not say whose they are.
 pub fn own() -> Vec<Value> {
-    let names: Vec<&str> =
-        HOOKS.iter().flat_map(|hook| hook.object.iter().chain(hook.tracepoint)).copied().collect();
+    let ways = HOOKS.iter().flat_map(|hook| hook.ways);
+    let names: Vec<&str> = ways.flat_map(|way| way.programs).copied().collect();
     ProgInfoIter::default()
         .filter_map(|program| {
             let name = program.name.to_str()?;

@@ -15,6 +15,12 @@ pub struct Refusal {
     pub reason: String,
 }
 
+impl Refusal {
+    pub fn new(program: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { program: program.into(), reason: reason.into() }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "this kernel does not take {} ({})", self.program, self.reason)

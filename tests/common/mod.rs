@@ -242,10 +242,15 @@ impl Daemon {
         assert!(found.is_none(), "unexpected: {shown:?}\n{}", self.stderr());
     }
 
-    /// Every alert so far and until `patience` is over.
+    /// All alerts until none has come for so long: a burst on a busy machine takes its time.
     pub fn all(&mut self, patience: Duration) -> Vec<Value> {
-        let _ = self.find(patience, |_| false);
-        std::mem::take(&mut self.seen)
+        loop {
+            let before = self.seen.len();
+            let _ = self.find(patience, |_| false);
+            if self.seen.len() == before {
+                return std::mem::take(&mut self.seen);
+            }
+        }
     }
 
     fn ask(&self, args: &[&str]) -> Value {

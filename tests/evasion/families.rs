@@ -35,19 +35,15 @@ const fn row(name: &'static str, verdict: Verdict, why: &'static str) -> Family 
 pub const FAMILIES: &[Family] = &[
     row(
         "io_uring files",
-        NotSeen,
-        "requests pass no system call of their own; SQPOLL, IOSQE_ASYNC and OPENAT2 alike",
+        Seen,
+        "a completion leads to its request's file; names are the kernel's own copies, links in them not followed",
     ),
     row(
         "io_uring direct descriptors",
-        NotSeen,
-        "as above, and no descriptor of the process leads to the file",
+        Seen,
+        "the slot's file, where the kernel keeps slots as Linux 6.13 does; before only with object hooks",
     ),
-    row(
-        "io_uring then ordinary calls",
-        Partly,
-        "what is done by calls on a descriptor that the ring opened is told with the true path; the opening is not",
-    ),
+    row("io_uring then ordinary calls", Seen, "both are told of one file"),
     row(
         "io_uring network",
         Seen,
@@ -178,11 +174,7 @@ pub const FAMILIES: &[Family] = &[
         "each signal with its target (a stand-in here); nobody can tell of its own death",
     ),
     row("comm renaming itself", Seen, "task_rename: prctl and /proc/self/comm alike"),
-    row(
-        "io_uring requests",
-        Partly,
-        "the ring and each request's opcode are told, not the file that it is about",
-    ),
+    row("io_uring requests", Seen, "the ring, each request's opcode, and what it did to a file"),
     row("setns, unshare, pivot_root", Seen, "with flags, the namespace joined, and paths"),
     row(
         "kernel modules",

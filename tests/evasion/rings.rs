@@ -66,14 +66,13 @@ fn files_through_a_ring() {
             ("second", "link=1 unlink=1"),
         ] {
             let told = place.counts(&alerts, pid, name);
-            findings.unseen("io_uring files", acts(truth), told);
+            findings.seen("io_uring files", acts(truth), told);
         }
     }
-    findings.unseen("io_uring files", acts("open=1"), place.counts(&alerts, openat2, "needle"));
+    findings.seen("io_uring files", acts("open=1"), place.counts(&alerts, openat2, "needle"));
     let told = place.counts(&alerts, direct, "needle");
-    findings.unseen("io_uring direct descriptors", acts("open=1 read=1"), told);
+    findings.seen("io_uring direct descriptors", acts("open=1 read=1"), told);
     let told = place.counts(&alerts, mixed, "needle");
-    let (truth, expected) = (acts("open=1 read=1 llseek=1"), acts("read=1 llseek=1"));
-    findings.are("io_uring then ordinary calls", truth, expected, told);
+    findings.seen("io_uring then ordinary calls", acts("open=1 read=1 llseek=1"), told);
     findings.report();
 }
