@@ -503,7 +503,8 @@ TRACEPOINT(signal_generate, int sig, struct kernel_siginfo *info, struct task_st
 	/* Special values that are no addresses. */
 	if ((__u64)info <= 2)
 		return 0;
-	code = info->si_code;
+	/* Not through its type: since Linux 6.12 the verifier takes it for a possible error. */
+	code = BPF_CORE_READ(info, si_code);
 	if (code != SI_USER && code != SI_QUEUE && code != SI_TKILL)
 		return 0;
 	draft = begin(&stay, ACT_SIGNAL);
