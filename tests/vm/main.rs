@@ -43,7 +43,7 @@ pub const SERIES: [Series; 4] = [
 /// What depends on the kernel; the rest would find the same there as here. Each daemon takes seconds
 /// to start on an emulated CPU, so of tests that differ in what user space makes of the same rows,
 /// one will do.
-pub const TESTS: [Test; 9] = [
+pub const TESTS: [Test; 10] = [
     Test { name: "programs", here_too: true, short: true, only: &[] },
     Test { name: "facts", here_too: true, short: true, only: &[] },
     Test {
@@ -84,6 +84,12 @@ pub const TESTS: [Test; 9] = [
             "a_plugin_that_panics_comes_back_and_loses_nothing",
             "a_signal_ends_it_in_good_order",
         ],
+    },
+    Test {
+        name: "doctor",
+        here_too: false,
+        short: false,
+        only: &["a_host_that_can_be_watched_is_said_to_be_and_nothing_is_left_there"],
     },
     Test { name: "conservation", here_too: false, short: true, only: &[] },
 ];
