@@ -42,7 +42,7 @@ test: setup ## install what is missing, run all tests (as root: also those on th
 test-vm: export RUSTFLAGS = -C target-feature=+crt-static
 test-vm: export CARGO_BUILD_TARGET = $(ARCH)-unknown-linux-gnu
 test-vm: export RAQIB_TEST_SLOW = 3
-test-vm: check ## the tests on other kernels, in VMs (ARGS="6.12 execution", --record; RAQIB_VM_CACHE)
+test-vm: check ## the tests on other kernels, in VMs (ARGS="6.12 execution", --short, --record; RAQIB_VM_CACHE)
 	@command -v apt-get >/dev/null || { echo "SKIPPED: test-vm: no apt-get, which fetches the kernels"; exit 0; }; \
 	deploy/setup.sh vm || { echo "SKIPPED: test-vm: what it needs cannot be installed here"; exit 0; }; \
 	cargo test --quiet --profile vm --test vm -- $(ARGS)

@@ -5,8 +5,13 @@
  * The kernel gave them that until 6.19. From 7.0 on it guards tracepoints by SRCU instead of
  * turning preemption off, and a program that loses its CPU in the middle costs twice: another
  * one writes over its drafts, and each further run of the same program on that CPU is skipped
- * until it goes on. So it is turned off here, with the program's first instruction. What is left
- * is the moment before that; the runs that it costs are `missed` in `raqib status`.
+ * until it goes on. So it is turned off here, with the program's first instruction.
+ *
+ * Turning it on again is where a switch that fell due meanwhile would be made up for, with the
+ * run not over yet in the kernel's books: all runs on that CPU would be skipped for a time slice.
+ * With interrupts off the kernel leaves that to the next occasion, which is after the run.
+ * What is left are the moments before the first instruction and after the last; the runs that they
+ * cost are `missed` in `raqib status`.
  */
 #ifndef RAQIB_TRACEPOINT_H
 #define RAQIB_TRACEPOINT_H
@@ -18,6 +23,8 @@
 
 extern void bpf_preempt_disable(void) __ksym __weak;
 extern void bpf_preempt_enable(void) __ksym __weak;
+extern void bpf_local_irq_save(unsigned long *flags) __ksym __weak;
+extern void bpf_local_irq_restore(unsigned long *flags) __ksym __weak;
 
 #define PREEMPTIBLE bpf_core_type_exists(class_srcu_fast_notrace_t)
 
@@ -33,8 +40,13 @@ extern void bpf_preempt_enable(void) __ksym __weak;
 		_Pragma("GCC diagnostic ignored \"-Wint-conversion\"")                         \
 		name##_body(___bpf_ctx_cast(args));                                            \
 		_Pragma("GCC diagnostic pop")                                                  \
-		if (PREEMPTIBLE)                                                               \
+		if (PREEMPTIBLE) {                                                             \
+			unsigned long flags;                                                   \
+                                                                                               \
+			bpf_local_irq_save(&flags);                                            \
 			bpf_preempt_enable();                                                  \
+			bpf_local_irq_restore(&flags);                                         \
+		}                                                                              \
 		return 0;                                                                      \
 	}                                                                                      \
 	static __always_inline int name##_body(unsigned long long *ctx, ##args)

@@ -31,12 +31,14 @@ struct Examined {
 }
 
 impl Examined {
-    /// The tier is the best that this version has programs for, so it is not a degraded one.
+    /// The tier is the best that this kernel takes, so it is not a degraded one; a way without
+    /// programs is: it costs more, or sees less.
     const fn state(&self) -> &'static str {
         match (self.wanted, &self.fact.off) {
             (false, _) => "unused",
-            (true, None) => "ok",
             (true, Some(_)) => "off",
+            (true, None) if !self.fact.instead.is_empty() => "degraded",
+            (true, None) => "ok",
         }
     }
 }
@@ -185,7 +187,8 @@ impl Report {
             return 2;
         }
         let degraded = self.host.iter().any(|(_, answer)| answer.state == State::Degraded);
-        u8::from(degraded || self.facts.iter().any(|one| one.state() == "off"))
+        let less = |one: &Examined| ["off", "degraded"].contains(&one.state());
+        u8::from(degraded || self.facts.iter().any(less))
     }
 
     fn verdict(&self) -> &'static str {
@@ -276,16 +279,17 @@ fn line(out: &mut String, colour: bool, state: &str, words: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::hooks::Tier;
 
     fn report(host: State, off: Option<&str>, wanted: bool) -> Report {
-        let fact = Fact {
-            fact: "files",
-            programs: vec!["sys_exit"],
-            lost: "some",
-            off: off.map(str::to_owned),
-            instead: "",
-            chosen: None,
-        };
+        told(host, off, wanted, "")
+    }
+
+    fn told(host: State, off: Option<&str>, wanted: bool, instead: &'static str) -> Report {
+        let programs = if instead.is_empty() { vec!["sys_exit"] } else { Vec::new() };
+        let chosen = (off.is_none() && instead.is_empty()).then_some(Tier::Tracepoint);
+        let off = off.map(str::to_owned);
+        let fact = Fact { fact: "files", programs, lost: "some", off, instead, chosen };
         let answer = Answer::new(host, "value\x1b[2J", "advice");
         Report { host: vec![("btf", answer)], facts: vec![Examined { fact, wanted }] }
     }
@@ -297,6 +301,18 @@ mod tests {
         assert_eq!(report(State::Ok, Some("why"), true).exit_code(), 1);
         assert_eq!(report(State::Degraded, None, true).exit_code(), 1);
         assert_eq!(report(State::Off, None, true).exit_code(), 2);
+    }
+
+    #[test]
+    fn what_is_told_by_another_way_is_neither_well_nor_off() {
+        let report = told(State::Ok, None, true, "asked of each process");
+        assert_eq!(report.exit_code(), 1);
+        let fact = &report.json()["facts"][0];
+        assert_eq!((&fact["state"], &fact["tier"]), (&json!("degraded"), &json!("other")));
+        let text = report.text(false);
+        assert!(text.contains("\ndegraded  files "), "{text}");
+        assert!(text.contains("other       asked of each process - not told: some"), "{text}");
+        assert_eq!(told(State::Ok, None, false, "asked of each process").exit_code(), 0);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::actor::Actor;
 use common::{Daemon, PATIENCE, SLOW, cannot_run, file_recipe};
+use raqib::kernel::host::{BTF, names};
 use serde_json::Value;
 
 const FILES: usize = 20_000;
@@ -50,7 +51,8 @@ impl Counts {
     }
 
     fn line(&self) -> String {
-        let names = ["events", "read", "refused", "text_refused", "rows", "epoch", "doorbells"];
+        let names =
+            ["events", "read", "refused", "text_refused", "unowned", "rows", "epoch", "doorbells"];
         let said: Vec<String> =
             names.iter().map(|name| format!("{name} {}", self.get(name))).collect();
         format!(
@@ -62,6 +64,28 @@ impl Counts {
             self.journal["read_time"]["max_us"]
         )
     }
+}
+
+/// Linux 7.0 and newer: programs at tracepoints can lose their CPU, and while one waits, the kernel
+/// skips other runs of it there (bpf/tracepoint.h).
+fn preemptible() -> bool {
+    names(&std::fs::read(BTF).unwrap(), "class_srcu_fast_notrace_t")
+}
+
+/// What of `done` was not `counted`, where that is known to happen: it is printed, never more than the
+/// kernel says that it skipped, and little. Elsewhere nothing.
+fn expect_all(what: &str, counted: u64, done: u64, daemon: &Daemon, counts: &Counts) {
+    let status = daemon.status();
+    let programs = status["programs"].as_array().unwrap();
+    let missed: u64 = programs.iter().map(|program| program["missed"].as_u64().unwrap()).sum();
+    let lost = done.saturating_sub(counted);
+    if !preemptible() || lost == 0 {
+        assert_eq!(counted, done, "{what}: {}, runs missed {missed}", counts.line());
+        return;
+    }
+    println!("LOSS {what}: {lost} of {done} not counted, {missed} runs were skipped by the kernel");
+    assert!(lost <= missed, "{what}: {lost} of {done} lost, but {missed} runs missed");
+    assert!(lost <= 2 + done / 50, "{what}: {lost} of {done} lost");
 }
 
 fn open_and_close(path: &CString) {
@@ -161,8 +185,8 @@ fn every_open_of_a_flood_is_counted_and_a_needle_in_it_found() {
         );
     }
     if counts.get("refused") == 0 {
-        assert_eq!(opened, done, "{}", counts.line());
-        assert_eq!(reads.iter().sum::<u64>(), moments, "{reads:?}");
+        expect_all("opens", opened, done, &daemon, &counts);
+        expect_all("needle's reads", reads.iter().sum(), moments, &daemon, &counts);
     } else {
         // Somebody else filled the table: not one more than is said may be missing.
         println!("opens: {}", counts.line());
@@ -206,7 +230,8 @@ fn every_execution_is_counted() {
         println!("executions: {}", counts.line());
     }
     assert_eq!(counts.get("refused"), 0, "{}", counts.line());
-    assert_eq!([children, executions], [done, done], "{}", counts.line());
+    expect_all("forks", children, done, &daemon, &counts);
+    expect_all("executions", executions, done, &daemon, &counts);
 }
 
 #[test]
@@ -255,7 +280,9 @@ fn every_connection_is_counted() {
         println!("connections: {}", counts.line());
     }
     assert_eq!(counts.get("refused"), 0, "{}", counts.line());
-    assert_eq!([&clients["outgoing"], &clients["incoming"]], [done, 0], "{}", counts.line());
-    assert_eq!([&servers["outgoing"], &servers["incoming"]], [0, done], "{}", counts.line());
-    assert_eq!([&clients["accepts"], &servers["accepts"]], [0, done], "{}", counts.line());
+    let said = format!("{}, client {clients}, server {servers}", counts.line());
+    assert_eq!([&clients["outgoing"], &clients["incoming"]], [done, 0], "{said}");
+    assert_eq!([&servers["outgoing"], &servers["incoming"]], [0, done], "{said}");
+    assert_eq!(clients["accepts"], 0, "{said}");
+    expect_all("accepts", servers["accepts"].as_u64().unwrap(), done, &daemon, &counts);
 }

@@ -13,6 +13,10 @@ use crate::Series;
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// How old an answer of the mirror may be.
 const FRESH: Duration = Duration::from_secs(24 * 3600);
+/// Seconds for each of apt's commands: a mirror that trickles is none.
+const PATIENCE: &str = "180";
+/// Of coreutils, which apt's distributions all have.
+const LIMITER: &str = "timeout";
 
 /// Why nothing can be fetched on this machine, if so.
 pub fn cannot_fetch() -> Option<String> {
@@ -183,8 +187,8 @@ struct Root {
 
 impl Root {
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.env("APT_CONFIG", &self.configuration);
+        let mut command = Command::new(LIMITER);
+        command.args([PATIENCE, program]).env("APT_CONFIG", &self.configuration);
         command
     }
 }
@@ -196,7 +200,11 @@ fn run(command: &mut Command) -> Result<String> {
         let said = String::from_utf8_lossy(&output.stderr);
         // The first complaint; what follows is of no use to who reads one line.
         let said = said.lines().find(|line| line.starts_with("E: ")).unwrap_or(said.trim());
-        bail!("{}: {said}", command.get_program().display());
+        let limited = command.get_args().nth(1).filter(|_| command.get_program() == LIMITER);
+        let name = limited.unwrap_or(command.get_program()).display();
+        // What the limiter ends with when it has ended the other.
+        let slow = if output.status.code() == Some(124) { "took too long. " } else { "" };
+        bail!("{name}: {slow}{said}");
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -94,6 +94,9 @@ pub fn tell(column: &Column) -> bool {
             }
         }
     }
+    for loss in run.said("LOSS") {
+        println!("{series}: known loss: {loss}");
+    }
     for (name, fact) in facts(run).iter().filter(|(_, fact)| !fact.is_good()) {
         good = false;
         println!("{series}: {name} {}: {}", fact.verdict, fact.reason);
@@ -177,6 +180,14 @@ fn text(columns: &[Column]) -> String {
     }
     for (at, reason) in reasons.iter().enumerate() {
         let _ = writeln!(page, "{}. {}", at + 1, escaped(reason));
+    }
+    if runs.iter().any(|run| run.said("LOSS").next().is_some()) {
+        page.push_str("\n## Known losses\n\n");
+    }
+    for run in &runs {
+        for loss in run.said("LOSS") {
+            let _ = writeln!(page, "- {}: {}", run.release, escaped(loss));
+        }
     }
     page.push_str(
         "\nWhat each program has of instructions, and how many the verifier went through:\n`bpf/budget.tsv`.\n",
