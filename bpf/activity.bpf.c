@@ -148,6 +148,8 @@ static const struct shape shapes[ACT_COUNT] = {
 	[ACT_MOVE_MOUNT] = { .path = 4, .dirfd = 3, .other = 2, .other_dirfd = 1 },
 	[ACT_OPEN_TREE] = { .a = 3, .path = 2, .dirfd = 1 },
 	[ACT_FS_OPEN] = { .kind = 1 },
+	[ACT_FS_CONFIG] = { .a = 2, .kind = 3, .text = 4 },
+	[ACT_FS_PICK] = { .a = 3, .path = 2, .dirfd = 1 },
 	[ACT_MOUNT_SETATTR] = { .path = 2, .dirfd = 1 },
 	[ACT_BLOCK_SETUP] = { .a = 2, .fd = 1 },
 	[ACT_SOCKET_CREATE] = { .a = 1, .b = 2 },
@@ -407,6 +409,11 @@ static __always_inline int finish_draft(__u32 activity, __u32 slot)
 	case ACT_MOUNT:
 		if ((draft->key.a & MS_MGC_MASK) == MS_MGC_VALUE)
 			draft->key.a &= ~MS_MGC_MASK;
+		return 1;
+	case ACT_FS_CONFIG:
+		/* FSCONFIG_SET_STRING and _PATH: the value of others is no text. */
+		if (draft->key.a != 1 && draft->key.a != 3)
+			__builtin_memset(draft->row.text, 0, ACTIVITY_TEXT);
 		return 1;
 	case ACT_SOCKET_CREATE:
 		draft->row.code = args->at[2];

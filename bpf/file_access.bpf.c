@@ -5,6 +5,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define FMODE_CREATED 0x100000
+#define S_ISUID_OR_GID 06000
 
 /* Superblocks whose files are not files: they have no names and are acted upon all the time. */
 #define PIPEFS_MAGIC 0x50495045
@@ -87,7 +88,8 @@ int record_file(__u64 address, __u32 action, __u32 also)
 	__u64 magic = get(sb, s_magic);
 	struct file_key key = {};
 	struct file_row *row;
-	bool created, two;
+	bool created, two, setid;
+	__u32 events;
 	struct stay stay;
 	void *rows;
 
@@ -98,10 +100,13 @@ int record_file(__u64 address, __u32 action, __u32 also)
 		return 0;
 	created = action == FA_OPEN && (get(file, f_mode) & FMODE_CREATED);
 	two = also != action;
+	/* Made with the bits, without a chmod. */
+	setid = created && (get(inode, i_mode) & S_ISUID_OR_GID);
+	events = 1 + created + two + setid;
 	key.inode = get(inode, i_ino);
 	key.dev = get(sb, s_dev);
 	key.name = name_of(address_in(file, f_path.mnt), dentry);
-	rows = open_table(&stay, 1 + created + two);
+	rows = open_table(&stay, events);
 	if (!rows)
 		return 0;
 	row = bpf_map_lookup_elem(rows, &key);
@@ -111,12 +116,14 @@ int record_file(__u64 address, __u32 action, __u32 also)
 		row = draft ? make(&stay, rows, &key, draft) : NULL;
 	}
 	if (!row) {
-		count_refused(&stay, 1 + created + two);
+		count_refused(&stay, events);
 		return 0;
 	}
 	add(row, action);
 	if (created)
 		add(row, FA_CREATE);
+	if (setid)
+		add(row, FA_SETID);
 	if (two)
 		add(row, also);
 	row->last_tick = bpf_jiffies64();

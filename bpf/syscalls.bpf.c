@@ -4,7 +4,8 @@
  * program there would cost every call of the host 55-75 ns, so entities share this one.
  *
  * It looks at a call when it has returned: the fd is then a kernel object, and what failed has
- * not happened. Numbers are x86's; the compat table is i386's. x32 numbers have bit 30 set.
+ * not happened. Numbers are x86's; the compat table is i386's. x32 numbers have bit 30 set; those
+ * from 512 on are calls of its own, for the structs that have i386's layout there.
  */
 #include "activity.h"
 
@@ -39,6 +40,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define SOL_SOCKET 1
 #define SCM_RIGHTS 1
 #define SCM_FDS 16 /* looked at; the kernel allows 253 */
+#define SCM_BEFORE 4 /* control messages looked at for one with descriptors */
+#define AIO_REQUESTS 16 /* looked at of one call */
+#define AIO_OPCODE 16 /* where it stands in struct iocb */
 #define MAP_ANONYMOUS 0x20
 #define O_TRUNC 01000
 #define O_ACCMODE 3
@@ -73,17 +77,24 @@ enum act {
 	A_XATTR_AT, /* (dirfd, path) in arguments 0 and 1, name in 3 */
 	A_UNLINKAT, /* as A_PATH1, flags in argument 2 */
 	A_RENAMEAT2, /* as A_TWO_PATHS_AT, flags in argument 4 */
-	A_RECVMSG, /* message in argument 1 */
+	A_RECVMSG, /* message in argument 1; of several, the first */
+	A_RECVMSG32, /* the same with pointers and lengths of 32 bits */
 	A_SENDTO, /* buffer in argument 1 */
-	A_SENDMSG, /* message in argument 1 */
+	A_SENDMSG, /* message in argument 1; of several, the first */
+	A_SENDMSG32,
+	A_AIO, /* pointers to requests in argument 2, as many as it returns */
+	A_AIO32,
 	A_MPROTECT,
 	A_CALL, /* an activity */
 	A_CALL_FD, /* one whose first argument is a descriptor */
+	/* i386: the arguments are in memory. */
+	A_OLD_MMAP,
+	A_SOCKETCALL, /* argument 0 says which call */
 };
 
 #define ACT(act, action) ((act) | (action) << 8)
 
-#define CALLS 512
+#define CALLS 1024
 static const __u16 calls64[CALLS] = {
 	[0] = ACT(A_FD0, FA_READ), /* read */
 	[1] = ACT(A_FD0, FA_WRITE), /* write */
@@ -160,6 +171,7 @@ static const __u16 calls64[CALLS] = {
 	[197] = ACT(A_XATTR_PATH, FA_SETXATTR), /* removexattr */
 	[198] = ACT(A_XATTR_PATH, FA_SETXATTR), /* lremovexattr */
 	[199] = ACT(A_XATTR_FD, FA_SETXATTR), /* fremovexattr */
+	[209] = ACT(A_AIO, 0), /* io_submit */
 	[227] = ACT(A_CALL, ACT_SET_TIME), /* clock_settime */
 	[235] = ACT(A_PATH0, FA_UTIMES), /* utimes */
 	[246] = ACT(A_CALL, ACT_KEXEC_LOAD), /* kexec_load */
@@ -185,7 +197,9 @@ static const __u16 calls64[CALLS] = {
 	[295] = ACT(A_FD0, FA_READ), /* preadv */
 	[296] = ACT(A_FD0, FA_WRITE), /* pwritev */
 	[298] = ACT(A_CALL, ACT_PERF_EVENT_OPEN), /* perf_event_open */
+	[299] = ACT(A_RECVMSG, FA_RECEIVE), /* recvmmsg */
 	[304] = ACT(A_OPENED, FA_OPEN), /* open_by_handle_at */
+	[307] = ACT(A_SENDMSG, 0), /* sendmmsg */
 	[308] = ACT(A_CALL, ACT_SETNS), /* setns */
 	[310] = ACT(A_CALL, ACT_PROCESS_VM_READ), /* process_vm_readv */
 	[311] = ACT(A_CALL, ACT_PROCESS_VM_WRITE), /* process_vm_writev */
@@ -203,12 +217,33 @@ static const __u16 calls64[CALLS] = {
 	[428] = ACT(A_CALL, ACT_OPEN_TREE), /* open_tree */
 	[429] = ACT(A_CALL, ACT_MOVE_MOUNT), /* move_mount */
 	[430] = ACT(A_CALL, ACT_FS_OPEN), /* fsopen */
+	[431] = ACT(A_CALL, ACT_FS_CONFIG), /* fsconfig */
+	[433] = ACT(A_CALL, ACT_FS_PICK), /* fspick */
 	[437] = ACT(A_OPENAT2, FA_OPEN), /* openat2 */
 	[438] = ACT(A_CALL, ACT_PIDFD_GETFD), /* pidfd_getfd */
 	[442] = ACT(A_CALL, ACT_MOUNT_SETATTR), /* mount_setattr */
 	[452] = ACT(A_PATH1_MODE, FA_CHMOD), /* fchmodat2 */
 	[463] = ACT(A_XATTR_AT, FA_SETXATTR), /* setxattrat */
 	[466] = ACT(A_XATTR_AT, FA_SETXATTR), /* removexattrat */
+	[467] = ACT(A_CALL, ACT_OPEN_TREE), /* open_tree_attr */
+	[469] = ACT(A_PATH1, FA_SETFLAGS), /* file_setattr */
+	/* x32's own */
+	[514] = ACT(A_IOCTL, 0), /* ioctl */
+	[515] = ACT(A_FD0, FA_READ), /* readv */
+	[516] = ACT(A_FD0, FA_WRITE), /* writev */
+	[518] = ACT(A_SENDMSG32, 0), /* sendmsg */
+	[519] = ACT(A_RECVMSG32, FA_RECEIVE), /* recvmsg */
+	[521] = ACT(A_CALL, ACT_PTRACE), /* ptrace */
+	[528] = ACT(A_CALL, ACT_KEXEC_LOAD), /* kexec_load */
+	[534] = ACT(A_FD0, FA_READ), /* preadv */
+	[535] = ACT(A_FD0, FA_WRITE), /* pwritev */
+	[537] = ACT(A_RECVMSG32, FA_RECEIVE), /* recvmmsg */
+	[538] = ACT(A_SENDMSG32, 0), /* sendmmsg */
+	[539] = ACT(A_CALL, ACT_PROCESS_VM_READ), /* process_vm_readv */
+	[540] = ACT(A_CALL, ACT_PROCESS_VM_WRITE), /* process_vm_writev */
+	[544] = ACT(A_AIO32, 0), /* io_submit */
+	[546] = ACT(A_FD0, FA_READ), /* preadv2 */
+	[547] = ACT(A_FD0, FA_WRITE), /* pwritev2 */
 };
 
 static const __u16 calls32[CALLS] = {
@@ -225,6 +260,7 @@ static const __u16 calls32[CALLS] = {
 	[21] = ACT(A_CALL, ACT_MOUNT), /* mount */
 	[22] = ACT(A_CALL, ACT_UMOUNT), /* umount2 */
 	[23] = ACT(A_CALL, ACT_SET_UID), /* setuid */
+	[25] = ACT(A_CALL, ACT_SET_TIME), /* stime */
 	[26] = ACT(A_CALL, ACT_PTRACE), /* ptrace */
 	[30] = ACT(A_PATH0, FA_UTIMES), /* utime */
 	[38] = ACT(A_TWO_PATHS, FA_RENAME),
@@ -244,11 +280,13 @@ static const __u16 calls32[CALLS] = {
 	[83] = ACT(A_PATH1_ONLY, FA_SYMLINK), /* symlink */
 	[87] = ACT(A_CALL, ACT_SWAP), /* swapon */
 	[88] = ACT(A_CALL, ACT_REBOOT), /* reboot */
+	[90] = ACT(A_OLD_MMAP, FA_MMAP), /* mmap */
 	[92] = ACT(A_PATH0, FA_TRUNCATE),
 	[93] = ACT(A_FD0, FA_TRUNCATE),
 	[94] = ACT(A_FD0_MODE, FA_CHMOD), /* fchmod */
 	[95] = ACT(A_FD0, FA_CHOWN), /* fchown */
 	[101] = ACT(A_CALL, ACT_IO_PORTS), /* ioperm */
+	[102] = ACT(A_SOCKETCALL, 0), /* socketcall */
 	[103] = ACT(A_CALL, ACT_KERNEL_LOG), /* syslog */
 	[110] = ACT(A_CALL, ACT_IO_PORTS), /* iopl */
 	[115] = ACT(A_CALL, ACT_SWAP), /* swapoff */
@@ -297,6 +335,7 @@ static const __u16 calls32[CALLS] = {
 	[236] = ACT(A_XATTR_PATH, FA_SETXATTR), /* lremovexattr */
 	[237] = ACT(A_XATTR_FD, FA_SETXATTR), /* fremovexattr */
 	[239] = ACT(A_COPY_OUT_IN, 0), /* sendfile64 */
+	[248] = ACT(A_AIO32, 0), /* io_submit */
 	[264] = ACT(A_CALL, ACT_SET_TIME), /* clock_settime */
 	[271] = ACT(A_PATH0, FA_UTIMES), /* utimes */
 	[283] = ACT(A_CALL, ACT_KEXEC_LOAD), /* kexec_load */
@@ -315,12 +354,15 @@ static const __u16 calls32[CALLS] = {
 	[306] = ACT(A_PATH1_MODE, FA_CHMOD), /* fchmodat */
 	[310] = ACT(A_CALL, ACT_UNSHARE), /* unshare */
 	[313] = ACT(A_COPY_IN_OUT, 0), /* splice */
+	[314] = ACT(A_FD0, FA_FSYNC), /* sync_file_range */
 	[320] = ACT(A_TIMES, FA_UTIMES), /* utimensat */
 	[324] = ACT(A_FD0, FA_WRITE), /* fallocate */
 	[333] = ACT(A_FD0, FA_READ), /* preadv */
 	[334] = ACT(A_FD0, FA_WRITE), /* pwritev */
 	[336] = ACT(A_CALL, ACT_PERF_EVENT_OPEN), /* perf_event_open */
+	[337] = ACT(A_RECVMSG32, FA_RECEIVE), /* recvmmsg */
 	[342] = ACT(A_OPENED, FA_OPEN), /* open_by_handle_at */
+	[345] = ACT(A_SENDMSG32, 0), /* sendmmsg */
 	[346] = ACT(A_CALL, ACT_SETNS), /* setns */
 	[347] = ACT(A_CALL, ACT_PROCESS_VM_READ), /* process_vm_readv */
 	[348] = ACT(A_CALL, ACT_PROCESS_VM_WRITE), /* process_vm_writev */
@@ -334,6 +376,8 @@ static const __u16 calls32[CALLS] = {
 	[363] = ACT(A_CALL, ACT_LISTEN), /* listen */
 	[364] = ACT(A_ACCEPT, 0), /* accept4 */
 	[369] = ACT(A_SENDTO, 0), /* sendto */
+	[370] = ACT(A_SENDMSG32, 0), /* sendmsg */
+	[372] = ACT(A_RECVMSG32, FA_RECEIVE), /* recvmsg */
 	[374] = ACT(A_CALL, ACT_USERFAULTFD), /* userfaultfd */
 	[377] = ACT(A_COPY_IN_OUT, 0), /* copy_file_range */
 	[378] = ACT(A_FD0, FA_READ), /* preadv2 */
@@ -341,16 +385,21 @@ static const __u16 calls32[CALLS] = {
 	[380] = ACT(A_MPROTECT, ACT_MEMORY_EXEC), /* pkey_mprotect */
 	[404] = ACT(A_CALL, ACT_SET_TIME), /* clock_settime */
 	[412] = ACT(A_TIMES, FA_UTIMES), /* utimensat */
+	[417] = ACT(A_RECVMSG32, FA_RECEIVE), /* recvmmsg */
 	[425] = ACT(A_CALL, ACT_IO_URING_SETUP), /* io_uring_setup */
 	[428] = ACT(A_CALL, ACT_OPEN_TREE), /* open_tree */
 	[429] = ACT(A_CALL, ACT_MOVE_MOUNT), /* move_mount */
 	[430] = ACT(A_CALL, ACT_FS_OPEN), /* fsopen */
+	[431] = ACT(A_CALL, ACT_FS_CONFIG), /* fsconfig */
+	[433] = ACT(A_CALL, ACT_FS_PICK), /* fspick */
 	[437] = ACT(A_OPENAT2, FA_OPEN),
 	[438] = ACT(A_CALL, ACT_PIDFD_GETFD), /* pidfd_getfd */
 	[442] = ACT(A_CALL, ACT_MOUNT_SETATTR), /* mount_setattr */
 	[452] = ACT(A_PATH1_MODE, FA_CHMOD), /* fchmodat2 */
 	[463] = ACT(A_XATTR_AT, FA_SETXATTR), /* setxattrat */
 	[466] = ACT(A_XATTR_AT, FA_SETXATTR), /* removexattrat */
+	[467] = ACT(A_CALL, ACT_OPEN_TREE), /* open_tree_attr */
+	[469] = ACT(A_PATH1, FA_SETFLAGS), /* file_setattr */
 };
 
 struct args {
@@ -372,6 +421,39 @@ static __always_inline void take_args(struct args *args, struct pt_regs *regs, b
 		args->at[3] = regs->r10;
 		args->at[4] = regs->r8;
 	}
+}
+
+/* By their numbers in socketcall. */
+#define SOCKETCALLS 32
+static const __u16 socketcalls[SOCKETCALLS] = {
+	[1] = ACT(A_CALL, ACT_SOCKET_CREATE), /* socket */
+	[2] = ACT(A_CALL, ACT_BIND), /* bind */
+	[3] = ACT(A_CALL, ACT_CONNECT), /* connect */
+	[4] = ACT(A_CALL, ACT_LISTEN), /* listen */
+	[5] = ACT(A_ACCEPT, 0), /* accept */
+	[11] = ACT(A_SENDTO, 0), /* sendto */
+	[16] = ACT(A_SENDMSG32, 0), /* sendmsg */
+	[17] = ACT(A_RECVMSG32, FA_RECEIVE), /* recvmsg */
+	[18] = ACT(A_ACCEPT, 0), /* accept4 */
+	[19] = ACT(A_RECVMSG32, FA_RECEIVE), /* recvmmsg */
+	[20] = ACT(A_SENDMSG32, 0), /* sendmmsg */
+};
+
+/* What the call is whose arguments are in memory, as i386 has always passed more than five. */
+static __noinline __u32 from_memory(struct args *args, __u32 act)
+{
+	__u64 call = args->at[0];
+	__u32 words[5] = {};
+
+	if (bpf_probe_read_user(words, sizeof(words),
+				(void *)args->at[act == A_SOCKETCALL ? 1 : 0]))
+		return 0;
+#pragma clang loop unroll(full)
+	for (int word = 0; word < 5; word++)
+		args->at[word] = words[word];
+	if (act == A_OLD_MMAP)
+		return ACT(A_MMAP, FA_MMAP);
+	return call < SOCKETCALLS ? socketcalls[call & (SOCKETCALLS - 1)] : 0;
 }
 
 static __always_inline int on_fd_also(struct task_struct *task, __s32 fd, __u32 action, __u32 also)
@@ -434,6 +516,7 @@ static __always_inline int on_call(struct args *args, __u32 activity, __s64 ret,
 static __always_inline int on_ioctl(struct task_struct *task, struct args *args, __s64 ret)
 {
 	__u32 command = args->at[1];
+	__s64 source;
 
 	switch (command) {
 	case FIOASYNC:
@@ -442,6 +525,9 @@ static __always_inline int on_ioctl(struct task_struct *task, struct args *args,
 		on_fd(task, args->at[2], FA_READ);
 		return on_fd_also(task, args->at[0], FA_CLONE, FA_WRITE);
 	case FICLONERANGE:
+		/* The source stands first in its struct. */
+		if (!bpf_probe_read_user(&source, sizeof(source), (void *)args->at[2]))
+			on_fd(task, source, FA_READ);
 		return on_fd_also(task, args->at[0], FA_CLONE, FA_WRITE);
 	case FS_IOC_SETFLAGS:
 	case FS_IOC32_SETFLAGS:
@@ -476,35 +562,145 @@ static __always_inline __u32 xattr_action(__u64 user_name)
 	return FA_SETXATTR;
 }
 
-/* Open files that came with a message. */
-static __always_inline int on_message(struct task_struct *task, __u64 user)
+/* Where the control messages of a message are. */
+struct control {
+	__u64 at;
+	__u64 length;
+};
+
+/* One of them: a length, of which the word has 8 bytes or 4, a level and a type. */
+struct control_head {
+	__u64 length;
+	__u32 level;
+	__u32 type;
+};
+
+static __always_inline bool read_control(struct control *control, __u64 message, bool narrow)
 {
-	struct user_msghdr message = {};
-	struct cmsghdr head = {};
+	/* Behind a name, its length, a vector and its length. */
+	if (narrow) {
+		__u32 words[2];
+
+		if (bpf_probe_read_user(words, sizeof(words), (void *)message + 16))
+			return false;
+		control->at = words[0];
+		control->length = words[1];
+		return true;
+	}
+	return !bpf_probe_read_user(control, sizeof(*control), (void *)message + 32);
+}
+
+static __always_inline bool read_head(struct control_head *head, __u64 at, bool narrow)
+{
+	if (narrow) {
+		__u32 words[3];
+
+		if (bpf_probe_read_user(words, sizeof(words), (void *)at))
+			return false;
+		head->length = words[0];
+		head->level = words[1];
+		head->type = words[2];
+		return true;
+	}
+	return !bpf_probe_read_user(head, sizeof(*head), (void *)at);
+}
+
+/*
+ * Open files that came with a message. What the kernel puts before them, where it was asked to:
+ * who sent it (SCM_CREDENTIALS), or what its label is.
+ */
+static __always_inline int on_message(__u64 message, bool narrow)
+{
+	__u32 head_size = narrow ? 12 : 16, align = narrow ? 3 : 7;
+	struct control_head head = {};
+	struct control control = {};
 	__s32 fd;
 
-	if (bpf_probe_read_user(&message, sizeof(message), (void *)user) ||
-	    message.msg_controllen < sizeof(head) + sizeof(fd) ||
-	    bpf_probe_read_user(&head, sizeof(head), message.msg_control))
+	if (!read_control(&control, message, narrow))
 		return 0;
-	if (head.cmsg_level != SOL_SOCKET || head.cmsg_type != SCM_RIGHTS)
+#pragma clang loop unroll(disable)
+	for (int before = 0; before < SCM_BEFORE; before++) {
+		if (control.length < head_size + sizeof(fd) ||
+		    !read_head(&head, control.at, narrow) || head.length < head_size)
+			return 0;
+		if (head.level == SOL_SOCKET && head.type == SCM_RIGHTS)
+			break;
+		head.length = (head.length + align) & ~(__u64)align;
+		if (head.length >= control.length)
+			return 0;
+		control.at += head.length;
+		control.length -= head.length;
+	}
+	if (head.level != SOL_SOCKET || head.type != SCM_RIGHTS)
 		return 0;
 #pragma clang loop unroll(disable)
 	for (__u32 at = 0; at < SCM_FDS; at++) {
-		__u64 from = sizeof(head) + at * sizeof(fd);
+		__u64 from = head_size + at * sizeof(fd);
 
-		if (from + sizeof(fd) > head.cmsg_len ||
-		    bpf_probe_read_user(&fd, sizeof(fd), message.msg_control + from))
+		if (from + sizeof(fd) > head.length ||
+		    bpf_probe_read_user(&fd, sizeof(fd), (void *)control.at + from))
 			return 0;
 		received(fd);
 	}
 	return 0;
 }
 
+/* What it is and which file: of struct iocb, which is the same on all of x86. */
+struct aio_request {
+	__u16 opcode;
+	__s16 priority;
+	__s32 fd;
+};
+
+/* Not static: verified once, for the loop that calls it. */
+__weak int submitted(__u64 request)
+{
+	struct aio_request what = {};
+
+	bpf_probe_read_user(&what, sizeof(what), (void *)request + AIO_OPCODE);
+	switch (what.opcode) {
+	case 0: /* IOCB_CMD_PREAD */
+	case 7: /* IOCB_CMD_PREADV */
+		return on_fd(current_task(), what.fd, FA_READ);
+	case 1: /* IOCB_CMD_PWRITE */
+	case 8: /* IOCB_CMD_PWRITEV */
+		return on_fd(current_task(), what.fd, FA_WRITE);
+	case 2: /* IOCB_CMD_FSYNC */
+	case 3: /* IOCB_CMD_FDSYNC */
+		return on_fd(current_task(), what.fd, FA_FSYNC);
+	}
+	return 0;
+}
+
+/* Reads and writes that were handed over and are done later. */
+static __always_inline int on_aio(__u64 requests, __s64 count, __u32 word)
+{
+#pragma clang loop unroll(disable)
+	for (__u32 at = 0; at < AIO_REQUESTS; at++) {
+		__u64 request = 0;
+
+		if (at >= count || bpf_probe_read_user(&request, word, (void *)requests))
+			return 0;
+		submitted(request);
+		requests += word;
+	}
+	return 0;
+}
+
+/* The vector is the message's third word, the buffer the vector's first. */
+static __always_inline __u64 first_buffer(__u64 message, bool narrow)
+{
+	__u32 word = narrow ? 4 : 8;
+	__u64 vector = 0, buffer = 0;
+
+	bpf_probe_read_user(&vector, word, (void *)message + 2 * word);
+	bpf_probe_read_user(&buffer, word, (void *)vector);
+	return buffer;
+}
+
 static __always_inline int rarer(struct args *args, __u32 act, __u32 action, __s64 ret)
 {
 	struct task_struct *task = current_task();
-	__u64 first = 0;
 
 	switch (act) {
 	case A_TIMES:
@@ -525,14 +721,18 @@ static __always_inline int rarer(struct args *args, __u32 act, __u32 action, __s
 		record_path(args->at[0], args->at[1], 0, FA_EXCHANGE);
 		return record_path(args->at[2], args->at[3], 1, FA_EXCHANGE);
 	case A_RECVMSG:
-		return on_message(task, args->at[1]);
+	case A_RECVMSG32:
+		return on_message(args->at[1], act == A_RECVMSG32);
 	case A_SENDTO:
 		return record_netlink(args->at[0], args->at[1]);
 	case A_SENDMSG:
-		/* msg_iov is the third word of the message, iov_base the first of the vector. */
-		bpf_probe_read_user(&first, 8, (void *)args->at[1] + 16);
-		bpf_probe_read_user(&first, 8, (void *)first);
-		return record_netlink(args->at[0], first);
+	case A_SENDMSG32:
+		return record_netlink(args->at[0],
+				      first_buffer(args->at[1], act == A_SENDMSG32));
+	case A_AIO:
+		return on_aio(args->at[2], ret, 8);
+	case A_AIO32:
+		return on_aio(args->at[2], ret, 4);
 	}
 	return 0;
 }
@@ -619,7 +819,14 @@ TRACEPOINT(sys_exit, struct pt_regs *regs, long ret)
 	call = compat ? calls32[number & (CALLS - 1)] : calls64[number & (CALLS - 1)];
 	if (!call)
 		return 0;
+	take_args(&args, regs, compat);
 	act = call & 0xff;
+	if (act >= A_OLD_MMAP) {
+		call = from_memory(&args, act);
+		act = call & 0xff;
+		if (!act)
+			return 0;
+	}
 	call >>= 8;
 	/*
 	 * -4095 to -1 is an error; a mapping's address may have any other sign. What failed has
@@ -627,7 +834,6 @@ TRACEPOINT(sys_exit, struct pt_regs *regs, long ret)
 	 */
 	if ((__u64)ret >= (__u64)-4095 && act < A_MPROTECT)
 		return 0;
-	take_args(&args, regs, compat);
 	switch (act) {
 	case A_FD0:
 		return on_fd(task, args.at[0], call & (FA_COUNT - 1));

@@ -25,6 +25,7 @@ test|command busybox|busybox-static|busybox|tests run it in containers
 test|command runc|runc|runc|tests run containers
 test|command dockerd|docker.io|moby-engine|tests run containers by docker
 test|command podman|podman|podman|tests run containers by podman
+test|command mkfs.btrfs|btrfs-progs|btrfs-progs|tests share blocks between files
 vm|command qemu-system-x86_64|qemu-system-x86|qemu-system-x86-core|boots other kernels for tests
 vm|file /usr/share/keyrings/debian-archive-keyring.gpg|debian-archive-keyring|debian-keyring|verifies those kernels
 vm|command ldd|libc-bin|glibc-common|finds what programs of the initramfs are linked to

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::actor::{Actor, act};
+use common::wire::client_hello;
 use common::{Daemon, PATIENCE, cannot_run, network_recipe};
 use serde_json::{Value, json};
 
@@ -192,20 +193,6 @@ fn real_clients_are_told_with_the_names_that_they_ask_for() {
     let journal = daemon.journal("network_peers");
     assert_eq!(journal["balanced"], true, "{journal}");
     assert_eq!([&journal["refused"], &journal["errors"], &journal["panics"]], [0, 0, 0]);
-}
-
-fn vector16(bytes: &[u8]) -> Vec<u8> {
-    [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat()
-}
-
-/// A ClientHello with a key share of that size before the name.
-fn client_hello(name: &str, share: usize) -> Vec<u8> {
-    let server = [&[0][..], &vector16(name.as_bytes())].concat();
-    let extensions =
-        [&[0, 51][..], &vector16(&vec![5; share]), &[0, 0], &vector16(&vector16(&server))].concat();
-    let body = [&[3, 3][..], &[7; 32], &[0, 0, 2, 0x13, 1, 1, 0], &vector16(&extensions)].concat();
-    let message = [&[1, 0][..], &vector16(&body)].concat();
-    [&[22, 3, 1][..], &vector16(&message)].concat()
 }
 
 /// Accepts connections, hears all of them to their ends and answers nothing; with `first`, says

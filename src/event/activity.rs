@@ -216,6 +216,13 @@ pub const ACTIVITIES: &[Kind] = &[
         .a("flags", Hex)
         .path("path"),
     kind("fs_open", Storage, "a file system to be configured").kind("fs_type"),
+    kind("fs_config", Storage, "an option of such a file system, or that it be made")
+        .a("command", Word(words::FS_CONFIG))
+        .kind("key")
+        .text("value"),
+    kind("fs_pick", Storage, "a mounted file system to be configured anew")
+        .a("flags", Hex)
+        .path("path"),
     kind("mount_setattr", Storage, "properties of a mount changed").path("path"),
     kind("block_setup", Storage, "a loop or device mapper device set up")
         .a("command", Word(words::BLOCK))

@@ -238,6 +238,18 @@ pub const MOUNT: Words = &[
     (1 << 20, "shared"),
 ];
 
+pub const FS_CONFIG: Words = &[
+    (0, "set_flag"),
+    (1, "set_string"),
+    (2, "set_binary"),
+    (3, "set_path"),
+    (4, "set_path_empty"),
+    (5, "set_fd"),
+    (6, "create"),
+    (7, "reconfigure"),
+    (8, "create_excl"),
+];
+
 pub const BLOCK: Words = &[
     (0x4c00, "loop_set_fd"),
     (0x4c01, "loop_clr_fd"),

@@ -15,6 +15,7 @@
 pub mod actor;
 pub mod acts;
 pub mod kernel;
+pub mod wire;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -73,7 +74,8 @@ pub struct Daemon {
     child: Option<Child>,
     lines: Receiver<String>,
     seen: Vec<Value>,
-    _lock: Lock,
+    /// None of its own beside another one.
+    _lock: Option<Lock>,
 }
 
 /// The right to have a daemon. Given back by name: a forked child holds the same open file.
@@ -156,6 +158,22 @@ impl Daemon {
         stdout: Option<Stdio>,
     ) -> Self {
         let lock = lock();
+        Self::run(folder, config, output, stdout, Some(lock))
+    }
+
+    /// A second one, that watches the first; both see what anybody does.
+    pub fn beside(_first: &Self, recipes: &str) -> Self {
+        let (folder, config) = prepare(recipes, "", false);
+        Self::run(folder, config, "json", None, None)
+    }
+
+    fn run(
+        folder: tempfile::TempDir,
+        config: PathBuf,
+        output: &str,
+        stdout: Option<Stdio>,
+        lock: Option<Lock>,
+    ) -> Self {
         let mut child = Command::new(binary())
             .args(["run", "--output", output, "--config"])
             .arg(&config)

@@ -12,11 +12,11 @@ use crate::place::{Place, acts, if_possible};
 use crate::ring::{Request, Ring};
 use crate::{Findings, skip};
 
-const RECIPE: &str = "- {kind: act, name: act, version: 1.0, description: test, breed: activity, \
+pub const RECIPE: &str = "- {kind: act, name: act, version: 1.0, description: test, breed: activity, \
      mechanism: activity, tactic: none, technique: none, importance: low}\n";
 
 /// What was told of one process: `name detail` of each activity whose `label` is asked for.
-fn told(alerts: &[Value], pid: u32, name: &str, label: &str) -> Vec<String> {
+pub fn told(alerts: &[Value], pid: u32, name: &str, label: &str) -> Vec<String> {
     let mine = alerts
         .iter()
         .filter(|alert| alert["process"]["pid"] == pid && alert["activity"]["name"] == name);
@@ -31,7 +31,7 @@ fn told(alerts: &[Value], pid: u32, name: &str, label: &str) -> Vec<String> {
     told
 }
 
-fn list(words: &[&str]) -> Vec<String> {
+pub fn list(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
@@ -105,6 +105,12 @@ fn what_is_done_to_others_and_to_the_kernel() {
         ok(libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0));
         ok(libc::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP));
     });
+    let writer_of_messages = in_child(|| unsafe {
+        // RTM_NEWLINK of nothing, NLM_F_REQUEST: refused in an answer that nobody reads.
+        let request = [32u32, 16 | 1 << 16, 0, 0, 0, 0, 0, 0];
+        let fd = ok(libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, 0));
+        assert_eq!(libc::write(fd, request.as_ptr().cast(), 32), 32);
+    });
     let granter = in_child(|| unsafe {
         let suid = c(place.at("suid"));
         ok(libc::chmod(suid.as_ptr(), 0o4755));
@@ -153,6 +159,8 @@ fn what_is_done_to_others_and_to_the_kernel() {
     findings.seen("bpf() by others", list(&["prog_load"]), told(filter, "bpf", "command"));
     let family = "making raw and packet sockets";
     findings.seen(family, list(&["inet", "packet"]), told(sockets, "socket_create", "family"));
+    let messages = told(writer_of_messages, "netlink_config", "message");
+    findings.unseen("netlink by write(2)", list(&["newlink"]), messages);
     let family = "SUID, capabilities and time stamps";
     let did = |pid: u32, name: &str| -> Vec<String> {
         place.counts(&alerts, pid, name).into_keys().collect()

@@ -26,10 +26,17 @@ pub struct Family {
     pub name: &'static str,
     pub verdict: Verdict,
     pub why: &'static str,
+    /// Facts of tests/facts that are the same acts; none: tests/evasion does them.
+    pub facts: &'static [&'static str],
 }
 
 const fn row(name: &'static str, verdict: Verdict, why: &'static str) -> Family {
-    Family { name, verdict, why }
+    Family { name, verdict, why, facts: &[] }
+}
+
+/// Seen, as its facts assert on each kernel of the matrix that has them.
+const fn by_facts(name: &'static str, facts: &'static [&'static str], why: &'static str) -> Family {
+    Family { name, verdict: Seen, why, facts }
 }
 
 pub const FAMILIES: &[Family] = &[
@@ -163,7 +170,11 @@ pub const FAMILIES: &[Family] = &[
     ),
     row("DNS over TCP", Seen, "answers are put together again"),
     row("own resolver", Seen, "answers are taken by port, whoever asks whom"),
-    row("DNS over HTTPS", NotSeen, "encrypted: the conversation is told, its names are not"),
+    row(
+        "DNS over HTTPS",
+        Partly,
+        "encrypted: the conversation and the resolver's name are told, from the client's hello; what is asked is not",
+    ),
     row("IPv4-mapped IPv6", Seen, "told as IPv4: addresses are the packet's"),
     row("unconnected UDP", Seen, "sendto, sendmsg, sendmmsg: packets have their peers"),
     row("ptrace", Seen, "each request with its target"),
@@ -171,8 +182,20 @@ pub const FAMILIES: &[Family] = &[
     row(
         "killing and stopping",
         Seen,
-        "each signal with its target (a stand-in here); nobody can tell of its own death",
+        "each signal with its target, by kill, tgkill, sigqueue and pidfd alike",
     ),
+    row(
+        "stopping the daemon",
+        Seen,
+        "the kernel goes on recording: who did it and what was done meanwhile are told when it runs again",
+    ),
+    row(
+        "freezing the daemon",
+        Seen,
+        "as above, with the write to cgroup.freeze in the place of the signal",
+    ),
+    row("looking into the daemon", Seen, "ptrace and bpf() by others, told by itself"),
+    row("killing the daemon", Seen, "told by a second daemon; nobody can tell of its own death"),
     row("comm renaming itself", Seen, "task_rename: prctl and /proc/self/comm alike"),
     row("io_uring requests", Seen, "the ring, each request's opcode, and what it did to a file"),
     row("setns, unshare, pivot_root", Seen, "with flags, the namespace joined, and paths"),
@@ -183,6 +206,105 @@ pub const FAMILIES: &[Family] = &[
     ),
     row("bpf() by others", Seen, "each command"),
     row("making raw and packet sockets", Seen, "family and type"),
+    row(
+        "netlink by write(2)",
+        NotSeen,
+        "requests by sendto, sendmsg and sendmmsg are told; what is written to a socket like to a file is not looked at",
+    ),
+    by_facts(
+        "FICLONE and FICLONERANGE",
+        &["reflink", "reflink_range", "reflink_source"],
+        "the sharing of blocks is told of the target (clone, write) and the source (read)",
+    ),
+    by_facts(
+        "asynchronous I/O (io_submit)",
+        &["aio_read", "aio_write"],
+        "the first 16 requests of a call are looked at, in the memory of the task",
+    ),
+    by_facts(
+        "descriptors behind credentials, and by recvmmsg",
+        &["fd_passing_with_sender", "fd_passing_recvmmsg"],
+        "the first four control messages are looked at; of several messages, the first",
+    ),
+    by_facts(
+        "int 0x80: other calls",
+        &[
+            "i386_mkdir",
+            "i386_setid",
+            "i386_unlink",
+            "i386_setxattr",
+            "i386_write",
+            "i386_ptrace",
+            "i386_setuid",
+            "i386_chroot",
+            "i386_mprotect",
+            "i386_old_mmap",
+            "i386_old_mmap_of_file",
+            "i386_socket",
+            "i386_bind",
+            "i386_listen",
+            "i386_connect",
+            "i386_netlink_sendto",
+            "i386_netlink_sendmsg",
+            "i386_fd_passing",
+            "i386_fd_passing_socketcall",
+        ],
+        "as open: also socketcall and the old mmap, whose arguments are in memory, and messages with i386's structs",
+    ),
+    by_facts(
+        "x32",
+        &["x32_open", "x32_setuid", "x32_ptrace", "x32_fd_passing"],
+        "bit 30 is taken off, and calls from 512 on have rows of their own; seen where the kernel lets x32 in",
+    ),
+    by_facts(
+        "process_vm_writev and /proc/PID/mem",
+        &["process_vm_write", "proc_mem_open", "proc_mem_write"],
+        "the call with its target; the file under /proc with its path",
+    ),
+    by_facts(
+        "ptrace: seize, poke, set registers",
+        &["ptrace_seize", "ptrace_poke", "ptrace_setregs"],
+        "requests are told by name",
+    ),
+    by_facts(
+        "core_pattern, modprobe path, release_agent, binfmt_misc, sysrq",
+        &[
+            "core_pattern",
+            "modprobe_path",
+            "hotplug_path",
+            "uevent_helper",
+            "release_agent",
+            "binfmt_register",
+            "sysrq_trigger",
+            "sysctl_write",
+        ],
+        "writes of their files, wherever the file system is mounted, under that path",
+    ),
+    by_facts(
+        "rights without chmod",
+        &["fchmodat2", "fchmodat2_empty_path", "made_setid", "access_list", "file_capability"],
+        "fchmodat2, a set-user-id bit at creation, access lists, capabilities of files",
+    ),
+    by_facts(
+        "immutable flags",
+        &["immutable", "immutable_fsxattr", "immutable_by_path"],
+        "both ioctls and file_setattr",
+    ),
+    by_facts(
+        "mounts made step by step",
+        &["fsconfig", "fsmount", "move_mount", "fspick", "reconfigure", "open_tree_attr"],
+        "fsopen, fsconfig with source and options, move_mount, fspick, each as it is called",
+    ),
+    by_facts(
+        "devices under mounts",
+        &["loop_set_fd", "loop_configure", "device_mapper", "swap"],
+        "the ioctl by name, with the device",
+    ),
+    by_facts(
+        "accounts and logins",
+        &["passwd", "group", "shadow", "passwd_replaced", "session_record", "login_id"],
+        "writes and renames of the files, in whatever mount namespace; the login is told with each process",
+    ),
     row("SUID, capabilities and time stamps", Seen, "chmod, setid, setcap and utimes of the file"),
 ];
 
@@ -191,14 +313,14 @@ pub fn page() -> String {
     let mut page = String::from(
         "# Evasions\n\n\
          Known ways round an agent, what Raqib tells of each, and why. Each row is done for real by \
-         `tests/evasion/` and asserted there, also where nothing is told; this page is written from \
-         the same table (`RAQIB_WRITE_DOCS=1 cargo test --test evasion the_page`).\n\n\
+         `tests/evasion/`, or `tests/facts/` on each kernel of the matrix (docs/kernels.md), and \
+         asserted there, also where nothing is told; this page is written from the same table (`RAQIB_WRITE_DOCS=1 cargo test --test evasion the_page`).\n\n\
          *seen*: the true object is told, of the right process. *partly*: some of it, or under \
          another name. *not-seen*: nothing, or something false. The tier is the tracepoint tier, \
          the only one yet.\n\n\
          | Evasion | Tracepoint tier | Why |\n|---|---|---|\n",
     );
-    for Family { name, verdict, why } in FAMILIES {
+    for Family { name, verdict, why, .. } in FAMILIES {
         let _ = writeln!(page, "| {name} | {} | {why} |", verdict.word());
     }
     page

@@ -23,6 +23,7 @@ mod place;
 mod processes;
 mod ring;
 mod rings;
+mod watcher;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -95,14 +96,19 @@ impl Findings {
 /// Each family is asked for by exactly the modules that do it, and the page says what they assert.
 #[test]
 fn the_page_says_what_the_tests_assert() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/evasion");
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let acts: String = files
-        .filter(|path| !path.ends_with("families.rs"))
-        .map(|path| fs::read_to_string(path).unwrap())
-        .collect();
+    let all = |folder: &str| -> String {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let files = files.filter(|path| !path.ends_with("families.rs"));
+        files.map(|path| fs::read_to_string(path).unwrap()).collect()
+    };
+    let (evasions, facts) = (all("tests/evasion"), all("tests/facts"));
     for family in FAMILIES {
-        assert!(acts.contains(&format!("\"{}\"", family.name)), "no test of {}", family.name);
+        for fact in family.facts {
+            assert!(facts.contains(&format!("\"{fact}\"")), "no fact {fact} of {}", family.name);
+        }
+        let done = evasions.contains(&format!("\"{}\"", family.name));
+        assert!(done || !family.facts.is_empty(), "no test of {}", family.name);
     }
     let page = families::page();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/evasions.md");

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::common::actor::act;
 use crate::common::acts::ok;
+use crate::common::wire::{answer, client_hello, question, vector16};
 use crate::common::{Daemon, PATIENCE, cannot_run, exec_recipe, network_recipe};
 use crate::ring::{Request, Ring, op};
 use crate::{Findings, skip};
@@ -28,24 +29,6 @@ fn remotes(alerts: &[Value], pid: u32, port: u16) -> Vec<String> {
     told
 }
 
-/// A TXT question and its answer with one record.
-fn question(name: &str) -> Vec<u8> {
-    let mut bytes = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in name.split('.') {
-        bytes.push(label.len() as u8);
-        bytes.extend(label.bytes());
-    }
-    bytes.extend([0, 0, 16, 0, 1]);
-    bytes
-}
-
-fn answer(query: &[u8]) -> Vec<u8> {
-    let mut bytes = query.to_vec();
-    bytes[2..8].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1]);
-    bytes.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 9, 0, 4, 3, b'h', b'a', b'y']);
-    bytes
-}
-
 /// Answers one question over TCP, in two pieces.
 fn serve_tcp(listener: TcpListener) {
     let (mut stream, _) = listener.accept().unwrap();
@@ -54,9 +37,10 @@ fn serve_tcp(listener: TcpListener) {
     let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
     stream.read_exact(&mut query).unwrap();
     let answer = answer(&query);
-    stream.write_all(&[&(answer.len() as u16).to_be_bytes()[..], &answer[..20]].concat()).unwrap();
+    let message = vector16(&answer);
+    stream.write_all(&message[..22]).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(20));
-    stream.write_all(&answer[20..]).unwrap();
+    stream.write_all(&message[22..]).unwrap();
 }
 
 fn packet_sockets() {
@@ -156,18 +140,20 @@ fn conversations_without_the_usual_calls() {
         let pid = act(|| {
             let mut stream = TcpStream::connect(resolvers[1]).unwrap();
             let query = question("tcp.evasion.example");
-            stream.write_all(&[&(query.len() as u16).to_be_bytes()[..], &query].concat()).unwrap();
+            stream.write_all(&vector16(&query)).unwrap();
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).unwrap();
         });
         server.unwrap().join().unwrap();
         pid
     };
-    // What a TLS record looks like from outside, with a name inside.
+    // A client's hello to its resolver, and what a TLS record looks like from outside, with the
+    // name that it asks for inside.
     let hidden = act(|| {
         let mut stream = TcpStream::connect(("127.0.0.1", tls_port)).unwrap();
         let sealed: Vec<u8> =
             question("doh.evasion.example").iter().map(|byte| byte ^ 0xa5).collect();
+        stream.write_all(&client_hello("resolver.evasion.example", 32)).unwrap();
         stream.write_all(&[&[23, 3, 3, 0, sealed.len() as u8][..], &sealed].concat()).unwrap();
     });
     let raw = act(packet_sockets);
@@ -215,6 +201,15 @@ fn conversations_without_the_usual_calls() {
     };
     findings.seen("own resolver", true, named(own_resolver, "own.evasion.example"));
     findings.seen("DNS over TCP", true, named(tcp_resolver, "tcp.evasion.example"));
+    let asked = |name: &str| {
+        alerts.iter().any(|alert| {
+            alert["process"]["pid"] == hidden
+                && alert["peer"]["names"]
+                    .as_array()
+                    .is_some_and(|names| names.contains(&json!(name)))
+        })
+    };
+    findings.seen("DNS over HTTPS", true, asked("resolver.evasion.example"));
     findings.unseen("DNS over HTTPS", true, named(hidden, "doh.evasion.example"));
     assert_eq!(remotes(&alerts, hidden, tls_port), here, "its conversation is told");
     let of_raw = |proto: &str| {
