@@ -70,7 +70,7 @@ __weak int put_variable(__u32 length)
 	name = take_name(scan, &key);
 	if (!name || !bpf_map_lookup_elem(&env_names, key.name) || !enter(&stay, J_ENV_VARS))
 		return 0;
-	task_identity(current_task(), &key.task);
+	task_identity(untrusted_task(), &key.task);
 	scan->row.exec_ns = bpf_ktime_get_boot_ns();
 	scan->row.count = 0;
 	scan->row.length = length - name - 1;

@@ -116,6 +116,8 @@ TRACEPOINT(sched_process_fork, struct task_struct *parent, struct task_struct *c
 	struct task_key key;
 	struct stay stay;
 
+	parent = kernel(parent, task_struct);
+	child = kernel(child, task_struct);
 	if (child->flags & PF_KTHREAD)
 		return 0;
 	if (child->pid != child->tgid)
@@ -216,15 +218,20 @@ SEC("tp_btf/sched_process_exec")
 TRACEPOINT(sched_process_exec, struct task_struct *task, pid_t old_pid,
 	     struct linux_binprm *bprm)
 {
-	struct mm_struct *mm = task->mm;
-	struct fs_struct *fs = task->fs;
+	struct mm_struct *mm;
+	struct fs_struct *fs;
 	__u64 image = address_in(bprm, file);
-	__u64 args = mm->arg_start, args_end = mm->arg_end;
+	__u64 args, args_end;
 	struct draft *draft = new_draft();
 	struct exec_row *row;
 	struct task_key key;
 	struct stay stay;
 
+	task = kernel(task, task_struct);
+	mm = task->mm;
+	fs = task->fs;
+	args = mm->arg_start;
+	args_end = mm->arg_end;
 	task_identity(task, &key);
 	if (!draft || key.tgid == self_tgid || !enter(&stay, J_EXECUTION))
 		return 0;

@@ -315,7 +315,7 @@ __u64 intern_argument(__u64 parent, __u64 user_name, __u32 journal, __u32 slot)
 
 static __always_inline __u64 fd_path(__s32 fd, __u32 journal, __u32 slot)
 {
-	__u64 address = fd_file(current_task(), fd);
+	__u64 address = fd_file(untrusted_task(), fd);
 	struct file *file = kernel(address, file);
 
 	if (!address)
@@ -336,7 +336,7 @@ __u64 intern_fd(__s32 fd, __u32 journal, __u32 slot)
  */
 __u64 intern_passed(__s32 dirfd, __u64 user_name, __u32 journal, __u32 slot)
 {
-	struct task_struct *task = current_task();
+	struct task_struct *task = untrusted_task();
 	char first = 0;
 	__u64 base;
 

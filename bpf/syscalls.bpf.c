@@ -389,7 +389,7 @@ static __always_inline int on_fd(struct task_struct *task, __s32 fd, __u32 actio
 /* Not static: verified once, for the loop that calls it. */
 __weak int received(__s32 fd)
 {
-	return on_fd(current_task(), fd, FA_RECEIVE);
+	return on_fd(untrusted_task(), fd, FA_RECEIVE);
 }
 
 static __always_inline int opened(struct task_struct *task, __s32 fd, __u64 flags)
@@ -503,7 +503,7 @@ static __always_inline int on_message(struct task_struct *task, __u64 user)
 
 static __always_inline int rarer(struct args *args, __u32 act, __u32 action, __s64 ret)
 {
-	struct task_struct *task = current_task();
+	struct task_struct *task = untrusted_task();
 	__u64 first = 0;
 
 	switch (act) {
@@ -543,7 +543,7 @@ static __always_inline int rarer(struct args *args, __u32 act, __u32 action, __s
  */
 static __noinline int rare(struct args *args, __u32 act, __u32 action, __s64 ret)
 {
-	struct task_struct *task = current_task();
+	struct task_struct *task = untrusted_task();
 	__u64 flags = 0;
 
 	switch (act) {
