@@ -58,7 +58,7 @@ static __always_inline struct activity_draft *begin(struct stay *stay, __u32 act
 	if (!draft || !enter(stay, J_ACTIVITY))
 		return NULL;
 	__builtin_memset(draft, 0, sizeof(*draft));
-	task_identity(current_task(), &draft->key.task);
+	task_identity(untrusted_task(), &draft->key.task);
 	draft->key.activity = activity;
 	return draft->key.task.tgid == self_tgid ? NULL : draft;
 }
@@ -243,7 +243,7 @@ static __always_inline void describe_perf(struct activity_draft *draft,
 
 static __always_inline void describe_ids(struct activity_draft *draft, bool group)
 {
-	struct task_struct *task = current_task();
+	struct task_struct *task = untrusted_task();
 
 	if (group) {
 		draft->key.a = get(task, cred, gid.val);
@@ -256,7 +256,7 @@ static __always_inline void describe_ids(struct activity_draft *draft, bool grou
 
 static __always_inline void describe_caps(struct activity_draft *draft)
 {
-	struct task_struct *task = current_task();
+	struct task_struct *task = untrusted_task();
 	const struct cred *cred = get(task, cred);
 
 	/* An array of two words before Linux 6.3, one long since: the same 8 bytes. */
@@ -268,7 +268,7 @@ static __always_inline void describe_caps(struct activity_draft *draft)
 
 static __always_inline void describe_namespace(struct activity_draft *draft, __s32 fd)
 {
-	__u64 address = fd_file(current_task(), fd);
+	__u64 address = fd_file(untrusted_task(), fd);
 	struct file *file = kernel(address, file);
 
 	if (address && get(file, f_inode, i_sb, s_magic) == NSFS_MAGIC)
@@ -278,7 +278,7 @@ static __always_inline void describe_namespace(struct activity_draft *draft, __s
 /* A pidfd holds the process itself. */
 static __always_inline void describe_pidfd(struct activity_draft *draft, __s32 fd)
 {
-	__u64 address = fd_file(current_task(), fd);
+	__u64 address = fd_file(untrusted_task(), fd);
 	struct file *file = kernel(address, file);
 	struct upid upid = {};
 	__u64 pid;
@@ -294,7 +294,7 @@ static __always_inline void describe_pidfd(struct activity_draft *draft, __s32 f
 /* The socket behind a descriptor; 0: it is none. */
 static __always_inline __u64 fd_sock(__s32 fd)
 {
-	__u64 address = fd_file(current_task(), fd);
+	__u64 address = fd_file(untrusted_task(), fd);
 	struct file *file = kernel(address, file);
 	struct socket *socket;
 

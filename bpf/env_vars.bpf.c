@@ -29,6 +29,7 @@ TABLE(env_rows, 2, env_key, env_row);
 #define SCAN 4096
 struct scan {
 	struct env_row row;
+	__u64 inside; /* the text is the rest of a value */
 	__u8 text[SCAN];
 	__u8 rest[SCAN];
 };
@@ -69,7 +70,7 @@ __weak int put_variable(__u32 length)
 	name = take_name(scan, &key);
 	if (!name || !bpf_map_lookup_elem(&env_names, key.name) || !enter(&stay, J_ENV_VARS))
 		return 0;
-	task_identity(current_task(), &key.task);
+	task_identity(untrusted_task(), &key.task);
 	scan->row.exec_ns = bpf_ktime_get_boot_ns();
 	scan->row.count = 0;
 	scan->row.length = length - name - 1;
@@ -109,31 +110,49 @@ __weak __u32 rest_length(__u64 start)
 	return length;
 }
 
+/*
+ * Looks at the text at `start` and puts its variable if that is wanted. How far on the next one
+ * is; 0: there is none. Not static: verified once, for the loop of hundreds of steps.
+ */
+__weak __u32 pass_variable(__u64 start)
+{
+	__u32 zero = 0, first, rest, *wanted;
+	struct scan *scan = bpf_map_lookup_elem(&scans, &zero);
+	long got;
+
+	if (!scan)
+		return 0;
+	got = bpf_probe_read_user_str(scan->text, SCAN, (void *)start);
+	if (got <= 0)
+		return 0;
+	first = scan->text[0];
+	wanted = bpf_map_lookup_elem(&env_firsts, &first);
+	/* What follows a full buffer is the rest of a value, whatever it looks like. */
+	if (!scan->inside && wanted && *wanted) {
+		rest = got == SCAN ? rest_length(start + SCAN - 1) : 0;
+		put_variable(got - 1 + rest);
+	}
+	scan->inside = got == SCAN;
+	return scan->inside ? SCAN - 1 : got;
+}
+
 int record_env(__u64 start, __u64 end)
 {
-	__u32 zero = 0;
+	__u32 zero = 0, length;
 	struct scan *scan = bpf_map_lookup_elem(&scans, &zero);
-	bool inside = false;
 	struct stay stay;
 
 	if (!scan || !enter(&stay, J_ENV_VARS))
 		return 0;
+	scan->inside = 0;
 #pragma clang loop unroll(disable)
 	for (int variable = 0; variable < VARIABLES_MAX; variable++) {
-		long got = bpf_probe_read_user_str(scan->text, SCAN, (void *)start);
-		__u32 first, rest, *wanted;
-
-		if (got <= 0 || start >= end)
+		if (start >= end)
 			return 0;
-		first = scan->text[0];
-		wanted = bpf_map_lookup_elem(&env_firsts, &first);
-		/* What follows a full buffer is the rest of a value, whatever it looks like. */
-		if (!inside && wanted && *wanted) {
-			rest = got == SCAN ? rest_length(start + SCAN - 1) : 0;
-			put_variable(got - 1 + rest);
-		}
-		inside = got == SCAN;
-		start += inside ? SCAN - 1 : got;
+		length = pass_variable(start);
+		if (!length)
+			return 0;
+		start += length;
 	}
 	if (start < end)
 		__sync_fetch_and_add(&stay.ledger->text_refused, 1);

@@ -21,6 +21,7 @@ TABLE(exec_texts, 2, text_key, text_row);
 /* Rows and texts are larger than the stack likes. Tracepoint programs are not preempted. */
 struct draft {
 	struct exec_row row;
+	struct text_key key;
 	struct text_row text;
 };
 
@@ -31,10 +32,16 @@ struct {
 	__type(value, struct draft);
 } drafts SEC(".maps");
 
-static __always_inline struct draft *new_draft(void)
+static __always_inline struct draft *this_draft(void)
 {
 	__u32 zero = 0;
-	struct draft *draft = bpf_map_lookup_elem(&drafts, &zero);
+
+	return bpf_map_lookup_elem(&drafts, &zero);
+}
+
+static __always_inline struct draft *new_draft(void)
+{
+	struct draft *draft = this_draft();
 
 	if (draft)
 		__builtin_memset(&draft->row, 0, sizeof(draft->row));
@@ -109,6 +116,8 @@ TRACEPOINT(sched_process_fork, struct task_struct *parent, struct task_struct *c
 	struct task_key key;
 	struct stay stay;
 
+	parent = kernel(parent, task_struct);
+	child = kernel(child, task_struct);
 	if (child->flags & PF_KTHREAD)
 		return 0;
 	if (child->pid != child->tgid)
@@ -127,51 +136,57 @@ TRACEPOINT(sched_process_fork, struct task_struct *parent, struct task_struct *c
 	return 0;
 }
 
-/* One chunk of user memory. A page that is not there ends the text. */
-static __always_inline bool put_chunk(struct stay *stay, struct text_key *key,
-				      struct text_row *text, __u64 from, __u32 length)
+/* Puts the draft's text under the draft's key. Not static: verified once, for all the loops. */
+__weak int put_image_text(__u32 slot)
 {
-	void *texts = bpf_map_lookup_elem(&exec_texts, &stay->slot);
+	void *texts = bpf_map_lookup_elem(&exec_texts, &slot);
+	struct stay stay = { .journal = J_EXECUTION, .slot = slot, .at = J_EXECUTION * 2 + slot };
+	struct draft *draft = this_draft();
 
+	stay.ledger = bpf_map_lookup_elem(&ledgers, &stay.at);
+	if (!texts || !draft || !stay.ledger)
+		return 0;
+	return put_text(&stay, texts, &draft->key, &draft->text);
+}
+
+/* One chunk of user memory. A page that is not there ends the text. */
+static __always_inline bool put_chunk(struct draft *draft, __u32 slot, __u64 from, __u32 length)
+{
 	if (length > TEXT_CHUNK)
 		length = TEXT_CHUNK;
 	barrier_var(length);
-	if (!texts || length > TEXT_CHUNK)
+	if (length > TEXT_CHUNK || bpf_probe_read_user(draft->text.bytes, length, (void *)from))
 		return false;
-	if (bpf_probe_read_user(text->bytes, length, (void *)from))
-		return false;
-	text->length = length;
-	put_text(stay, texts, key, text);
+	draft->text.length = length;
+	put_image_text(slot);
 	return true;
 }
 
 /* The head and the tail of the argument block; what is between is left out and said so. */
-static __noinline int put_args(struct stay *stay, struct task_key *task, __u64 start, __u64 end)
+static __noinline int put_args(struct draft *draft, __u32 slot, __u64 start, __u64 end)
 {
-	struct text_key key = { .task = *task, .kind = TEXT_ARGS };
-	__u32 zero = 0;
-	struct draft *draft = bpf_map_lookup_elem(&drafts, &zero);
 	__u64 head = start, from;
 
-	if (!draft || end <= start)
+	if (end <= start)
 		return 0;
+	draft->key.kind = TEXT_ARGS;
 #pragma clang loop unroll(disable)
 	for (__u32 chunk = 0; chunk < ARGS_HEAD_CHUNKS; chunk++) {
 		if (head >= end)
 			return 0;
-		key.chunk = chunk;
-		if (!put_chunk(stay, &key, &draft->text, head, end - head))
+		draft->key.chunk = chunk;
+		if (!put_chunk(draft, slot, head, end - head))
 			return 0;
 		head += TEXT_CHUNK;
 	}
-	key.kind = TEXT_ARGS_TAIL;
+	draft->key.kind = TEXT_ARGS_TAIL;
 #pragma clang loop unroll(disable)
 	for (__u32 chunk = 0; chunk < ARGS_TAIL_CHUNKS; chunk++) {
 		if (end <= head)
 			return 0;
 		from = end - TEXT_CHUNK > head ? end - TEXT_CHUNK : head;
-		key.chunk = chunk;
-		if (!put_chunk(stay, &key, &draft->text, from, end - from))
+		draft->key.chunk = chunk;
+		if (!put_chunk(draft, slot, from, end - from))
 			return 0;
 		end = from;
 	}
@@ -179,16 +194,9 @@ static __noinline int put_args(struct stay *stay, struct task_key *task, __u64 s
 }
 
 #define PATH_CHUNKS 17 /* PATH_MAX */
-static __noinline int put_string(struct stay *stay, struct task_key *task, __u32 kind,
-				 __u64 string)
+static __noinline int put_string(struct draft *draft, __u32 slot, __u32 kind, __u64 string)
 {
-	struct text_key key = { .task = *task, .kind = kind };
-	__u32 zero = 0;
-	struct draft *draft = bpf_map_lookup_elem(&drafts, &zero);
-	void *texts = bpf_map_lookup_elem(&exec_texts, &stay->slot);
-
-	if (!draft || !texts)
-		return 0;
+	draft->key.kind = kind;
 #pragma clang loop unroll(disable)
 	for (__u32 chunk = 0; chunk < PATH_CHUNKS; chunk++) {
 		long got = bpf_probe_read_kernel_str(
@@ -198,8 +206,8 @@ static __noinline int put_string(struct stay *stay, struct task_key *task, __u32
 		if (got <= 0)
 			return 0;
 		draft->text.length = got - 1;
-		key.chunk = chunk;
-		put_text(stay, texts, &key, &draft->text);
+		draft->key.chunk = chunk;
+		put_image_text(slot);
 		if (got < TEXT_CHUNK)
 			return 0;
 	}
@@ -210,15 +218,20 @@ SEC("tp_btf/sched_process_exec")
 TRACEPOINT(sched_process_exec, struct task_struct *task, pid_t old_pid,
 	     struct linux_binprm *bprm)
 {
-	struct mm_struct *mm = task->mm;
-	struct fs_struct *fs = task->fs;
+	struct mm_struct *mm;
+	struct fs_struct *fs;
 	__u64 image = address_in(bprm, file);
-	__u64 args = mm->arg_start, args_end = mm->arg_end;
+	__u64 args, args_end;
 	struct draft *draft = new_draft();
 	struct exec_row *row;
 	struct task_key key;
 	struct stay stay;
 
+	task = kernel(task, task_struct);
+	mm = task->mm;
+	fs = task->fs;
+	args = mm->arg_start;
+	args_end = mm->arg_end;
 	task_identity(task, &key);
 	if (!draft || key.tgid == self_tgid || !enter(&stay, J_EXECUTION))
 		return 0;
@@ -231,10 +244,11 @@ TRACEPOINT(sched_process_exec, struct task_struct *task, pid_t old_pid,
 	row->args_length = args_end - args;
 	describe_image(row, task, bprm);
 	if (put_row(&stay, &key, row, EX_EXEC)) {
-		put_args(&stay, &key, args, args_end);
-		put_string(&stay, &key, TEXT_PATHNAME, address_in(bprm, filename));
+		draft->key.task = key;
+		put_args(draft, stay.slot, args, args_end);
+		put_string(draft, stay.slot, TEXT_PATHNAME, address_in(bprm, filename));
 		if (row->exec_flags & EXEC_SCRIPT)
-			put_string(&stay, &key, TEXT_INTERPRETER, address_in(bprm, interp));
+			put_string(draft, stay.slot, TEXT_INTERPRETER, address_in(bprm, interp));
 	}
 	record_file(image, FA_EXECVE, FA_EXECVE);
 	record_env(mm->env_start, mm->env_end);

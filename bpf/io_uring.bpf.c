@@ -80,7 +80,7 @@ static __always_inline void opened(struct io_kiocb *req, __u64 at, __s32 result)
 	if (slot)
 		file = slot_file(req, slot == SLOT_ALLOC ? result : slot - 1);
 	else
-		file = fd_file(current_task(), result);
+		file = fd_file(untrusted_task(), result);
 	if (file)
 		record_file(file, FA_OPEN, truncates ? FA_TRUNCATE : FA_OPEN);
 }
@@ -95,7 +95,7 @@ static __always_inline void spliced(struct io_kiocb *req, __u64 at)
 	if (get(splice, flags) & SPLICE_FIXED)
 		file = slot_file(req, fd);
 	else
-		file = fd_file(current_task(), fd);
+		file = fd_file(untrusted_task(), fd);
 	if (file)
 		record_file(file, FA_READ, FA_READ);
 }
@@ -109,7 +109,7 @@ static __always_inline void unwatched(struct io_kiocb *req, __u32 flags, __u8 op
 
 	if (action == FA_COUNT)
 		return;
-	file = flags & REQ_FIXED_FILE ? slot_file(req, fd) : fd_file(current_task(), fd);
+	file = flags & REQ_FIXED_FILE ? slot_file(req, fd) : fd_file(untrusted_task(), fd);
 	if (file)
 		record_file(file, action, action);
 }
@@ -228,7 +228,7 @@ TRACEPOINT(io_uring_complete, void *ring, void *request)
 	__s32 result;
 	__u8 opcode;
 
-	if (!whose || (get(current_task(), flags) & PF_KTHREAD))
+	if (!whose || (get(untrusted_task(), flags) & PF_KTHREAD))
 		return 0;
 	result = get(req, cqe.res);
 	if (result < 0)

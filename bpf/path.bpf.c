@@ -13,6 +13,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define DEPTH_MAX 256 /* 200 levels are asked for; a power of two lets the verifier mask */
+#define STRIDE 8 /* most paths are one stride long */
 #define NAME_CHUNKS 6 /* 255 bytes */
 
 /* Path components of an epoch, by journal * 2 + slot. User space makes the inner maps. */
@@ -26,8 +27,11 @@ TABLE(nodes, J_COUNT * 2, node_key, path_node);
 struct walk {
 	struct node_key key;
 	struct path_node node;
+	/* Where the climb is: addresses of kernel objects. */
+	__u64 mount;
+	__u64 here;
 	__u64 dentry[DEPTH_MAX]; /* from the leaf up */
-	__u64 id[DEPTH_MAX];
+	__u64 id[DEPTH_MAX + 1]; /* behind the last: what the top hangs on */
 	/* Here and not in registers: a depth that the verifier does not know costs it one pass. */
 	__u32 depth;
 	__u32 flags;
@@ -40,63 +44,111 @@ struct {
 	__type(value, struct walk);
 } walks SEC(".maps");
 
-/* Collects the components from the leaf up. */
-static __noinline int climb(struct walk *walk, __u64 vfsmount, __u64 leaf)
+static __always_inline struct walk *this_walk(void)
 {
-	struct vfsmount *vfs = kernel(vfsmount, vfsmount);
-	struct dentry *dentry = kernel(leaf, dentry);
-	struct mount *mount;
+	__u32 zero = 0;
 
-	walk->depth = 0;
-	walk->flags = 0;
-	mount = kernel(vfsmount - bpf_core_field_offset(struct mount, mnt), mount);
+	return bpf_map_lookup_elem(&walks, &zero);
+}
+
+/*
+ * Functions that are not static are verified once, on their own, whoever calls them and however
+ * often: what a loop of 256 steps does must be in one of these. Loops themselves are verified
+ * step by step, and where a step has branches and kernel memory, its states are hardly merged:
+ * 256 of them cost 300,000 instructions. So the long loops go by strides, which are such functions.
+ */
+
+/* Collects up to STRIDE components upwards; true at the top. */
+__weak int climb(void)
+{
+	struct walk *walk = this_walk();
+	struct dentry *dentry, *parent;
+	struct mount *mount, *below;
+
+	if (!walk)
+		return 1;
+	mount = kernel(walk->mount, mount);
+	dentry = kernel(walk->here, dentry);
 #pragma clang loop unroll(disable)
-	for (int step = 0; step < DEPTH_MAX; step++) {
-		if (dentry == get(vfs, mnt_root)) {
-			struct mount *parent = get(mount, mnt_parent);
-
-			if (parent == mount)
-				return 0;
-			dentry = get(mount, mnt_mountpoint);
-			mount = parent;
-			vfs = kernel((__u64)mount +
-						    bpf_core_field_offset(struct mount, mnt),
-					    vfsmount);
+	for (int step = 0; step < STRIDE; step++) {
+		if (dentry == get(mount, mnt.mnt_root)) {
+			below = mount;
+			mount = get(below, mnt_parent);
+			if (mount == below) {
+				walk->flags = 0;
+				return 1;
+			}
+			dentry = get(below, mnt_mountpoint);
 			continue;
 		}
+		parent = get(dentry, d_parent);
 		/* A memfd's only name; the root of a detached tree has none worth showing. */
-		if (dentry == get(dentry, d_parent)) {
+		if (dentry == parent) {
 			walk->flags = NODE_DETACHED;
 			if (!walk->depth) {
 				walk->dentry[0] = (__u64)dentry;
 				walk->depth = 1;
 			}
-			return 0;
+			return 1;
 		}
 		walk->dentry[walk->depth & (DEPTH_MAX - 1)] = (__u64)dentry;
 		walk->depth++;
-		dentry = get(dentry, d_parent);
+		dentry = parent;
 	}
-	walk->flags = NODE_CUT;
+	walk->mount = (__u64)mount;
+	walk->here = (__u64)dentry;
 	return 0;
 }
 
-/* Ids from the top down, so that a component's id stands for its whole chain. */
-static __noinline __u64 identify(struct walk *walk)
+/* Ids of up to STRIDE components below the id of their parent, from the level below `level` on. */
+__weak __u64 identify(__u64 id, __u32 level)
 {
-	__u32 depth = walk->depth;
-	__u64 id = NODE_ROOT;
+	struct walk *walk = this_walk();
 
+	if (!walk)
+		return 0;
 #pragma clang loop unroll(disable)
-	for (int step = 0; step < DEPTH_MAX; step++) {
+	for (int step = 0; step < STRIDE; step++) {
 		struct dentry *dentry;
 
-		if (!depth)
+		if (!level)
 			break;
-		depth--;
-		dentry = kernel(walk->dentry[depth & (DEPTH_MAX - 1)], dentry);
+		level--;
+		dentry = kernel(walk->dentry[level & (DEPTH_MAX - 1)], dentry);
 		id = mix(mix(id, get(dentry, d_name.hash_len)), get(dentry, d_inode, i_ino));
-		walk->id[depth & (DEPTH_MAX - 1)] = id;
+		walk->id[level & (DEPTH_MAX - 1)] = id;
+	}
+	return id;
+}
+
+/* All components, from the leaf up: false when there is none. */
+static __always_inline bool climb_all(struct walk *walk, __u64 vfsmount, __u64 leaf)
+{
+	walk->mount = vfsmount - bpf_core_field_offset(struct mount, mnt);
+	walk->here = leaf;
+	walk->depth = 0;
+	walk->flags = NODE_CUT;
+#pragma clang loop unroll(disable)
+	for (int stride = 0; stride < DEPTH_MAX / STRIDE; stride++)
+		if (climb())
+			break;
+	return walk->depth;
+}
+
+/* Their ids, from the top down, so that a component's id stands for its whole chain. */
+static __always_inline __u64 identify_all(struct walk *walk)
+{
+	__u32 level = walk->depth;
+	__u64 id = NODE_ROOT;
+
+	if (level <= DEPTH_MAX)
+		walk->id[level] = walk->flags ? 0 : NODE_ROOT;
+#pragma clang loop unroll(disable)
+	for (int stride = 0; stride < DEPTH_MAX / STRIDE; stride++) {
+		id = identify(id, level);
+		if (level <= STRIDE)
+			break;
+		level -= STRIDE;
 	}
 	return id;
 }
@@ -110,18 +162,6 @@ static __always_inline void copy_name(struct path_node *node, const void *name, 
 	barrier_var(length);
 	if (length <= NODE_NAME)
 		bpf_probe_read_kernel(node->name, length, name + from);
-}
-
-/*
- * Functions that are not static are verified once, on their own, whoever calls them and however
- * often: what is called in a loop of 256 steps must be one of these.
- */
-
-static __always_inline struct walk *this_walk(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&walks, &zero);
 }
 
 /* Puts the walk's node under the walk's key; true when it was not there. */
@@ -183,25 +223,18 @@ __u64 intern_path(__u64 vfsmount, __u64 dentry, __u32 journal, __u32 slot)
 {
 	__u32 at = journal * 2 + slot;
 	struct walk *walk = this_walk();
-	__u64 id, parent;
+	__u64 id;
 
 	if (!walk || !dentry || !vfsmount)
 		return 0;
-	climb(walk, vfsmount, dentry);
-	if (!walk->depth)
+	if (!climb_all(walk, vfsmount, dentry))
 		return NODE_ROOT;
-	id = identify(walk);
+	id = identify_all(walk);
 #pragma clang loop unroll(disable)
 	for (__u32 level = 0; level < DEPTH_MAX; level++) {
-		__u32 here = level & (DEPTH_MAX - 1), above = (level + 1) & (DEPTH_MAX - 1);
-
-		if (level >= walk->depth)
-			break;
-		if (level + 1 < walk->depth)
-			parent = walk->id[above];
-		else
-			parent = walk->flags ? 0 : NODE_ROOT;
-		if (!put_component(walk->dentry[here], walk->id[here], parent, walk->flags, at))
+		if (level >= walk->depth ||
+		    !put_component(walk->dentry[level], walk->id[level], walk->id[level + 1],
+				   walk->flags, at))
 			break;
 	}
 	return id;
@@ -215,61 +248,80 @@ static __always_inline long read_name(void *to, __u32 size, const void *from, __
 
 #define ARGUMENT_CHUNKS 86 /* PATH_MAX */
 
+/* The next piece of a task's text, in the walk's node and mixed into its id; its bytes and NUL. */
+__weak int take_text(__u64 from, __u32 space)
+{
+	struct walk *walk = this_walk();
+	__u64 *words, id;
+	long got;
+
+	if (!walk)
+		return 0;
+	words = (__u64 *)walk->node.name;
+	id = walk->key.id;
+	__builtin_memset(words, 0, NODE_NAME);
+	got = read_name(words, NODE_NAME, (void *)from, space);
+#pragma clang loop unroll(full)
+	for (int word = 0; word < NODE_NAME / 8; word++)
+		id = mix(id, words[word]);
+	walk->key.id = id;
+	return got;
+}
+
+/* A piece again, now that the id of the whole is known; true when it was not there. */
+__weak int put_piece(__u64 from, __u32 chunk, __u32 at, __u32 space)
+{
+	struct walk *walk = this_walk();
+
+	if (!walk)
+		return 0;
+	walk->key.chunk = chunk;
+	__builtin_memset(walk->node.name, 0, NODE_NAME);
+	read_name(walk->node.name, NODE_NAME, (void *)from, space);
+	return put_node(at);
+}
+
 /*
  * A path as a task passed it, kept whole below `parent`. For acts that leave no kernel object
  * to look at when the system call has returned (rename, unlink, link, truncate by path).
  */
-__u64 intern_argument(__u64 parent, __u64 address, __u32 journal, __u32 slot, __u32 space)
+__u64 intern_argument(__u64 parent, __u64 name, __u32 journal, __u32 slot, __u32 space)
 {
-	const char *name = (const char *)address;
-	__u64 id = mix(parent, 0x6e616d65);
 	__u32 at = journal * 2 + slot;
 	struct walk *walk = this_walk();
-	struct path_node *node;
 	__u32 length = 0;
-	__u64 *words;
+	int got;
 
 	if (!walk)
 		return 0;
-	node = &walk->node;
-	words = (__u64 *)node->name;
-	start_node(walk, 0, parent, NODE_ARGUMENT);
+	start_node(walk, mix(parent, 0x6e616d65), parent, NODE_ARGUMENT);
 	/* Twice over the string: its content is its identity, and chunks are keyed by it. */
 #pragma clang loop unroll(disable)
 	for (int chunk = 0; chunk < ARGUMENT_CHUNKS; chunk++) {
-		long got;
-
-		__builtin_memset(node->name, 0, NODE_NAME);
-		got = read_name(node->name, NODE_NAME, name + length, space);
+		got = take_text(name + chunk * (NODE_NAME - 1), space);
 		if (got <= 0)
 			return 0;
-#pragma clang loop unroll(full)
-		for (int word = 0; word < NODE_NAME / 8; word++)
-			id = mix(id, words[word]);
 		length += got - 1;
 		if (got < NODE_NAME)
 			break;
 	}
-	node->length = length;
-	walk->key.id = id;
+	walk->node.length = length;
+	if (!put_piece(name, 0, at, space))
+		return walk->key.id;
 #pragma clang loop unroll(disable)
-	for (__u32 chunk = 0; chunk < ARGUMENT_CHUNKS; chunk++) {
+	for (__u32 chunk = 1; chunk < ARGUMENT_CHUNKS; chunk++) {
 		__u32 from = chunk * (NODE_NAME - 1);
 
-		if (from >= length && chunk)
+		if (from >= length)
 			break;
-		walk->key.chunk = chunk;
-		__builtin_memset(node->name, 0, NODE_NAME);
-		read_name(node->name, NODE_NAME, name + from, space);
-		if (!put_node(at) && !chunk)
-			break;
+		put_piece(name + from, chunk, at, space);
 	}
-	return id;
+	return walk->key.id;
 }
 
 static __always_inline __u64 fd_path(__s32 fd, __u32 journal, __u32 slot)
 {
-	__u64 address = fd_file(current_task(), fd);
+	__u64 address = fd_file(untrusted_task(), fd);
 	struct file *file = kernel(address, file);
 
 	if (!address)
@@ -290,7 +342,7 @@ __u64 intern_fd(__s32 fd, __u32 journal, __u32 slot)
  */
 __u64 intern_passed(__s32 dirfd, __u64 name, __u32 journal, __u32 slot, __u32 space)
 {
-	struct task_struct *task = current_task();
+	struct task_struct *task = untrusted_task();
 	char first = 0;
 	__u64 base;
 

@@ -63,12 +63,25 @@
 		address__;                                                                     \
 	})
 
-/* The task that is running; for `get`. */
+/*
+ * The task that is running; for `get`, on the paths that every open, read and write takes: the
+ * kernel trusts the pointer, and loads its fields without asking whether it is one.
+ */
 static __always_inline struct task_struct *current_task(void)
 {
 	if (CASTS)
 		return bpf_get_current_task_btf();
 	return (struct task_struct *)bpf_get_current_task();
+}
+
+/*
+ * The same for everything else. For each field behind a trusted pointer that is a pointer itself,
+ * the verifier looks through all types of the kernel several times, by name: milliseconds each. So
+ * arguments of tracepoints are better cast as well, where more than one such field is read.
+ */
+static __always_inline struct task_struct *untrusted_task(void)
+{
+	return kernel(bpf_get_current_task(), task_struct);
 }
 
 #endif

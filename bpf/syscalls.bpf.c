@@ -471,7 +471,7 @@ static __always_inline int on_fd(struct task_struct *task, __s32 fd, __u32 actio
 /* Not static: verified once, for the loop that calls it. */
 __weak int received(__s32 fd)
 {
-	return on_fd(current_task(), fd, FA_RECEIVE);
+	return on_fd(untrusted_task(), fd, FA_RECEIVE);
 }
 
 static __always_inline int opened(struct task_struct *task, __s32 fd, __u64 flags)
@@ -661,13 +661,13 @@ __weak int submitted(__u64 request)
 	switch (what.opcode) {
 	case 0: /* IOCB_CMD_PREAD */
 	case 7: /* IOCB_CMD_PREADV */
-		return on_fd(current_task(), what.fd, FA_READ);
+		return on_fd(untrusted_task(), what.fd, FA_READ);
 	case 1: /* IOCB_CMD_PWRITE */
 	case 8: /* IOCB_CMD_PWRITEV */
-		return on_fd(current_task(), what.fd, FA_WRITE);
+		return on_fd(untrusted_task(), what.fd, FA_WRITE);
 	case 2: /* IOCB_CMD_FSYNC */
 	case 3: /* IOCB_CMD_FDSYNC */
-		return on_fd(current_task(), what.fd, FA_FSYNC);
+		return on_fd(untrusted_task(), what.fd, FA_FSYNC);
 	}
 	return 0;
 }
@@ -700,7 +700,7 @@ static __always_inline __u64 first_buffer(__u64 message, bool narrow)
 
 static __always_inline int rarer(struct args *args, __u32 act, __u32 action, __s64 ret)
 {
-	struct task_struct *task = current_task();
+	struct task_struct *task = untrusted_task();
 
 	switch (act) {
 	case A_TIMES:
@@ -743,7 +743,7 @@ static __always_inline int rarer(struct args *args, __u32 act, __u32 action, __s
  */
 static __noinline int rare(struct args *args, __u32 act, __u32 action, __s64 ret)
 {
-	struct task_struct *task = current_task();
+	struct task_struct *task = untrusted_task();
 	__u64 flags = 0;
 
 	switch (act) {
