@@ -20,23 +20,29 @@ struct stay {
 	__u32 journal;
 	__u32 slot;
 	__u32 at; /* journal * 2 + slot */
-	__u64 epoch;
 	struct ledger *ledger;
 };
 
 /* The epoch is read here and nowhere else: user space waits for whoever read the old one. */
-static __always_inline bool enter(struct stay *stay, __u32 journal)
+static __always_inline bool enter_epoch(struct stay *stay, __u32 journal, __u64 *number)
 {
 	__u64 *epoch = bpf_map_lookup_elem(&epochs, &journal);
 
 	if (!epoch)
 		return false;
+	*number = *(volatile __u64 *)epoch;
 	stay->journal = journal;
-	stay->epoch = *(volatile __u64 *)epoch;
-	stay->slot = stay->epoch & 1;
+	stay->slot = *number & 1;
 	stay->at = journal * 2 + stay->slot;
 	stay->ledger = bpf_map_lookup_elem(&ledgers, &stay->at);
 	return stay->ledger;
+}
+
+static __always_inline bool enter(struct stay *stay, __u32 journal)
+{
+	__u64 number;
+
+	return enter_epoch(stay, journal, &number);
 }
 
 /* Atomic although per CPU: an interrupt may count in the middle of a task's own addition. */

@@ -11,11 +11,12 @@
  * on every event: one that is renamed higher up, in the middle of an epoch, shows in that epoch
  * under the path that it had first.
  */
-static __always_inline __u64 name_of(__u64 vfsmount, struct dentry *dentry)
+static __always_inline __u64 name_of(const void *vfsmount, struct dentry *dentry)
 {
 	struct dentry *parent = get(dentry, d_parent);
 	__u64 above = get(parent, d_name.hash) ^
 		      get(parent, d_parent, d_name.hash) * 31;
+	/* Pointers cannot be reckoned with; the mount's own number can. */
 	struct mount *mount = kernel(vfsmount - bpf_core_field_offset(struct mount, mnt), mount);
 
 	return mix(mix(get(dentry, d_name.hash_len), get(parent, d_inode, i_ino)),

@@ -32,12 +32,19 @@ static __always_inline struct file_row *new_draft(void)
 	return draft;
 }
 
-static __always_inline bool begin(struct stay *stay, struct file_key *key)
+static __always_inline bool begin_epoch(struct stay *stay, struct file_key *key, __u64 *epoch)
 {
 	struct task_struct *task = current_task();
 
 	task_identity(task, &key->task);
-	return key->task.tgid != self_tgid && enter(stay, J_FILE_ACCESS);
+	return key->task.tgid != self_tgid && enter_epoch(stay, J_FILE_ACCESS, epoch);
+}
+
+static __always_inline bool begin(struct stay *stay, struct file_key *key)
+{
+	__u64 epoch;
+
+	return begin_epoch(stay, key, &epoch);
 }
 
 /* Everything that only a new row needs: the path walk is the costly part. */
@@ -78,6 +85,16 @@ static __always_inline void add(struct file_row *row, __u32 action)
 	__sync_fetch_and_add(&row->counts[action & (FA_COUNT - 1)], 1);
 }
 
+/* What else one act is, in one word: the stack of a long chain of calls is short. */
+#define BESIDE_ALSO 1
+#define BESIDE_CREATE 2
+#define BESIDE_SETID 4
+
+static __always_inline __u32 events_of(__u32 beside)
+{
+	return 1 + (beside & 1) + (beside >> 1 & 1) + (beside >> 2);
+}
+
 /* `action` of enum file_action happened to an open file, and `also` another, or the same. */
 int record_file(__u64 address, __u32 action, __u32 also)
 {
@@ -88,9 +105,8 @@ int record_file(__u64 address, __u32 action, __u32 also)
 	__u64 magic = get(sb, s_magic);
 	struct file_key key = {};
 	struct file_row *row;
-	bool created, two, setid;
-	__u32 events;
 	struct stay stay;
+	__u32 beside;
 	void *rows;
 
 	if (!inode || magic == SOCKFS_MAGIC || magic == PIPEFS_MAGIC ||
@@ -98,15 +114,17 @@ int record_file(__u64 address, __u32 action, __u32 also)
 		return 0;
 	if (!begin(&stay, &key))
 		return 0;
-	created = action == FA_OPEN && (get(file, f_mode) & FMODE_CREATED);
-	two = also != action;
-	/* Made with the bits, without a chmod. */
-	setid = created && (get(inode, i_mode) & S_ISUID_OR_GID);
-	events = 1 + created + two + setid;
+	beside = also != action ? BESIDE_ALSO : 0;
+	if (action == FA_OPEN && (get(file, f_mode) & FMODE_CREATED)) {
+		beside |= BESIDE_CREATE;
+		/* Made with the bits, without a chmod. */
+		if (get(inode, i_mode) & S_ISUID_OR_GID)
+			beside |= BESIDE_SETID;
+	}
 	key.inode = get(inode, i_ino);
 	key.dev = get(sb, s_dev);
-	key.name = name_of(address_in(file, f_path.mnt), dentry);
-	rows = open_table(&stay, events);
+	key.name = name_of(get(file, f_path.mnt), dentry);
+	rows = open_table(&stay, events_of(beside));
 	if (!rows)
 		return 0;
 	row = bpf_map_lookup_elem(rows, &key);
@@ -116,15 +134,15 @@ int record_file(__u64 address, __u32 action, __u32 also)
 		row = draft ? make(&stay, rows, &key, draft) : NULL;
 	}
 	if (!row) {
-		count_refused(&stay, events);
+		count_refused(&stay, events_of(beside));
 		return 0;
 	}
 	add(row, action);
-	if (created)
+	if (beside & BESIDE_CREATE)
 		add(row, FA_CREATE);
-	if (setid)
+	if (beside & BESIDE_SETID)
 		add(row, FA_SETID);
-	if (two)
+	if (beside & BESIDE_ALSO)
 		add(row, also);
 	row->last_tick = bpf_jiffies64();
 	return 0;
@@ -173,13 +191,14 @@ int record_noted(__u64 whose, __u32 side, __u32 action)
 	struct file_row *draft = new_draft();
 	struct file_key key = {};
 	struct stay stay;
+	__u64 epoch;
 
 	if (!note || !draft || note->action != noted_as(action))
 		return 0;
 	/* The daemon's own acts are told by nobody, which is as good as told. */
-	if (!begin(&stay, &key))
+	if (!begin_epoch(&stay, &key, &epoch))
 		return 1;
-	if (stay.epoch != note->epoch)
+	if (epoch != note->epoch)
 		return 0;
 	key.inode = note->inode;
 	key.name = note->name;
@@ -201,13 +220,14 @@ int note_passed(__u64 whose, __s32 dirfd, __u64 name, __u32 side, __u32 action)
 	struct stay stay;
 	struct note *note;
 	__u32 zero = 0;
+	__u64 epoch;
 
 	note = bpf_map_lookup_elem(&note_drafts, &zero);
-	if (!note || !enter(&stay, J_FILE_ACCESS))
+	if (!note || !enter_epoch(&stay, J_FILE_ACCESS, &epoch))
 		return 0;
 	__builtin_memset(note, 0, sizeof(*note));
 	note->action = action;
-	note->epoch = stay.epoch;
+	note->epoch = epoch;
 	note->flags = FILE_BY_NAME;
 	note->path = intern_passed(dirfd, name, J_FILE_ACCESS, stay.slot, SPACE_KERNEL);
 	note->name = note->path;

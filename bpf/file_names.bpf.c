@@ -49,14 +49,15 @@ int note_object(__u64 vfsmount, __u64 address, __u64 of, __u32 action, __u32 sid
 	struct stay stay;
 	struct note *note;
 	__u32 zero = 0;
+	__u64 epoch;
 
 	note = bpf_map_lookup_elem(&note_drafts, &zero);
-	if (!note || key.whose >> 32 == self_tgid || !enter(&stay, J_FILE_ACCESS))
+	if (!note || key.whose >> 32 == self_tgid || !enter_epoch(&stay, J_FILE_ACCESS, &epoch))
 		return 0;
 	__builtin_memset(note, 0, sizeof(*note));
 	note->action = action;
-	note->epoch = stay.epoch;
-	note->name = name_of(vfsmount, dentry);
+	note->epoch = epoch;
+	note->name = name_of((void *)vfsmount, dentry);
 	note->dev = get(dentry, d_sb, s_dev);
 	if (get(dentry, d_sb, s_magic) == OVERLAYFS_SUPER_MAGIC)
 		note->flags = FILE_OVERLAY;

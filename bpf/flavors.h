@@ -35,4 +35,22 @@ struct ovl_inode___layers {
 	struct dentry *__upperdentry;
 } __attribute__((preserve_access_index));
 
+/* Linux 7.0, "allow incomplete imports of filenames": what io_uring keeps until a request runs. */
+struct delayed_filename___late {
+	struct filename *__incomplete_filename;
+} __attribute__((preserve_access_index));
+
+struct io_unlink___late {
+	struct delayed_filename___late filename;
+} __attribute__((preserve_access_index));
+
+struct io_mkdir___late {
+	struct delayed_filename___late filename;
+} __attribute__((preserve_access_index));
+
+struct io_rename___late {
+	struct delayed_filename___late oldpath;
+	struct delayed_filename___late newpath;
+} __attribute__((preserve_access_index));
+
 #endif

@@ -114,10 +114,22 @@ static __always_inline void unwatched(struct io_kiocb *req, __u32 flags, __u8 op
 		record_file(file, action, action);
 }
 
-static __always_inline void note_name(__u64 whose, __s32 dirfd, struct filename *name, __u32 side,
+/* The address of the kernel's copy of a name: of `field` in the request's own part. */
+#define name_in(at, type, field)                                                               \
+	({                                                                                     \
+		__u64 name__ = 0;                                                              \
+		if (bpf_core_type_exists(struct delayed_filename___late))                      \
+			BPF_CORE_READ_INTO(&name__, (struct type##___late *)(at),              \
+					   field.__incomplete_filename);                       \
+		else                                                                           \
+			BPF_CORE_READ_INTO(&name__, (struct type *)(at), field);               \
+		name__;                                                                        \
+	})
+
+static __always_inline void note_name(__u64 whose, __s32 dirfd, __u64 name, __u32 side,
 				      __u32 action)
 {
-	note_passed(whose, dirfd, address_in(name, name), side, action);
+	note_passed(whose, dirfd, address_in(kernel(name, filename), name), side, action);
 }
 
 /* Both names of a request that takes two: io_rename and io_link have one shape. */
@@ -125,15 +137,15 @@ static __always_inline void note_two(__u64 whose, __u64 at, __u32 action)
 {
 	struct io_rename *names = kernel(at, io_rename);
 
-	note_name(whose, get(names, old_dfd), get(names, oldpath), 0, action);
-	note_name(whose, get(names, new_dfd), get(names, newpath), 1, action);
+	note_name(whose, get(names, old_dfd), name_in(at, io_rename, oldpath), 0, action);
+	note_name(whose, get(names, new_dfd), name_in(at, io_rename, newpath), 1, action);
 }
 
 static __always_inline void note_names(__u64 whose, __u64 at, __u8 opcode)
 {
 	struct io_unlink *unlink = kernel(at, io_unlink);
 	struct io_mkdir *mkdir = kernel(at, io_mkdir);
-	struct io_link *link = kernel(at, io_link);
+	struct io_rename *link = kernel(at, io_rename);
 
 	switch (opcode) {
 	case IORING_OP_RENAMEAT:
@@ -143,14 +155,15 @@ static __always_inline void note_names(__u64 whose, __u64 at, __u8 opcode)
 		note_two(whose, at, FA_LINK);
 		break;
 	case IORING_OP_UNLINKAT:
-		note_name(whose, get(unlink, dfd), get(unlink, filename), 0,
+		note_name(whose, get(unlink, dfd), name_in(at, io_unlink, filename), 0,
 			  get(unlink, flags) & AT_REMOVEDIR ? FA_RMDIR : FA_UNLINK);
 		break;
 	case IORING_OP_MKDIRAT:
-		note_name(whose, get(mkdir, dfd), get(mkdir, filename), 0, FA_MKDIR);
+		note_name(whose, get(mkdir, dfd), name_in(at, io_mkdir, filename), 0, FA_MKDIR);
 		break;
 	case IORING_OP_SYMLINKAT:
-		note_name(whose, get(link, new_dfd), get(link, newpath), 0, FA_SYMLINK);
+		note_name(whose, get(link, new_dfd), name_in(at, io_rename, newpath), 0,
+			  FA_SYMLINK);
 		break;
 	}
 }

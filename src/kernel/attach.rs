@@ -5,8 +5,8 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use libbpf_rs::Link;
 use libbpf_rs::skel::Skel;
+use libbpf_rs::{Link, ProgramType};
 
 use super::load::Kernel;
 
@@ -37,6 +37,10 @@ impl Attached {
             let link = match &cgroup {
                 Some(root) if section.starts_with("cgroup") => {
                     program.attach_cgroup(root.as_raw_fd())
+                }
+                // Programs of security hooks that were loaded for functions: see `load`.
+                _ if program.prog_type() == ProgramType::Tracing && section.starts_with("lsm") => {
+                    program.attach_trace()
                 }
                 _ => program.attach(),
             };

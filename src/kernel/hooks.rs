@@ -48,8 +48,8 @@ pub struct Way {
     pub programs: &'static [&'static str],
     /// What is not told in this way.
     pub lost: &'static str,
-    /// A name that the kernel's BTF has if it takes these programs; empty: known by trying, which
-    /// costs a kernel that refuses a further attempt.
+    /// A name that the kernel's BTF has if it takes the first of the programs; empty: known by
+    /// trying, which costs a kernel that refuses a further attempt.
     pub asks: &'static str,
 }
 
@@ -99,8 +99,8 @@ pub fn missing(objects: &Result<Objects, String>) -> Vec<Refusal> {
     for way in HOOKS.iter().flat_map(|hook| hook.ways) {
         let names = !way.asks.is_empty() && !btf.is_empty();
         if names && !super::host::names(&btf, way.asks) {
-            let reason = format!("it has no {}", way.asks);
-            missing.extend(way.programs.iter().map(|name| Refusal::new(*name, reason.as_str())));
+            let reason = format!("{}{}", Refusal::NO_NAME, way.asks);
+            missing.extend(way.programs.first().map(|name| Refusal::new(*name, reason)));
         }
     }
     if let Err(reason) = objects {
@@ -164,7 +164,10 @@ impl Hook {
     /// How it stands on a kernel that refuses some programs, wanted or not.
     pub fn fact(&self, refused: &[Refusal]) -> Fact {
         let way = self.way(refused);
-        let refusal = self.ways.iter().rev().find_map(|way| way.refusal(refused));
+        // What the kernel says of a program says more than that it has no place for another.
+        let mut refusals = self.ways.iter().rev().filter_map(|way| way.refusal(refused));
+        let last = refusals.clone().next();
+        let refusal = refusals.find(|refusal| !refusal.untried()).or(last);
         let off = match refusal {
             Some(refusal) if way.is_none() && self.instead.is_empty() => {
                 Some(format!("{refusal}: {}", self.lacks))

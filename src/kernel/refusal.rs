@@ -16,6 +16,14 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// How the reason begins where the kernel's types show that trying would be in vain.
+    pub const NO_NAME: &str = "it has no ";
+
+    /// Whether nothing was tried.
+    pub fn untried(&self) -> bool {
+        self.reason.starts_with(Self::NO_NAME)
+    }
+
     pub fn new(program: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { program: program.into(), reason: reason.into() }
     }

@@ -49,21 +49,39 @@ pub const HOOKS: &[Hook] = &[
         fact: "what names came to",
         // For calls that leave no open file behind: sys_exit takes the notes of these.
         mechanisms: &[FileAccess],
-        ways: &[object(
-            &[
-                "path_chmod",
-                "path_chown",
-                "path_link",
-                "path_mkdir",
-                "path_mknod",
-                "path_rename",
-                "path_rmdir",
-                "path_symlink",
-                "path_truncate",
-                "path_unlink",
-            ],
-            "times and extended attributes by path are known by the name that was passed",
-        )],
+        ways: &[
+            object(
+                &[
+                    "path_chmod",
+                    "path_chown",
+                    "path_link",
+                    "path_mkdir",
+                    "path_mknod",
+                    "path_rename",
+                    "path_rmdir",
+                    "path_symlink",
+                    "path_truncate",
+                    "path_unlink",
+                ],
+                "times and extended attributes by path are known by the name that was passed",
+            ),
+            // Before Linux 6.0 no program is handed a structure by value, as owners are.
+            object(
+                &[
+                    "path_chmod",
+                    "path_link",
+                    "path_mkdir",
+                    "path_mknod",
+                    "path_rename",
+                    "path_rmdir",
+                    "path_symlink",
+                    "path_truncate",
+                    "path_unlink",
+                ],
+                "owners, times and extended attributes by path are known by the name that was \
+                 passed",
+            ),
+        ],
         need: Need::Always,
         lacks: "",
         instead: "names are told as they were passed (`by_name`): links in them are not followed",
@@ -96,7 +114,8 @@ pub const HOOKS: &[Hook] = &[
             tracepoint(&["io_uring_submit_sqe"], "").asking("btf_trace_io_uring_submit_sqe"),
         ],
         need: Need::Always,
-        lacks: "this kernel has no io_uring (CONFIG_IO_URING): nothing is missed",
+        lacks: "requests are not told; nothing is missed if the kernel is built without io_uring \
+                (CONFIG_IO_URING)",
         instead: "",
     },
     Hook {
@@ -144,7 +163,7 @@ pub const HOOKS: &[Hook] = &[
     Hook {
         fact: "sockets that were open before",
         mechanisms: &[NetworkFlows, NetworkPeers],
-        ways: &[tracepoint(&["prime_sockets"], "")],
+        ways: &[tracepoint(&["prime_sockets"], "").asking("BPF_FUNC_sock_from_file")],
         need: Need::Once,
         lacks: "Linux 5.11 (bpf_sock_from_file) or newer is needed",
         instead: "asked of each process by pidfd_getfd, as this kernel's iterators know no \
