@@ -127,11 +127,18 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             if let Some(level) = cli.log_level {
                 crate::logging::start(&RunTime { log_level: level, ..RunTime::default() })?;
             }
-            let report = doctor::examine(configuration(config.as_deref()));
+            let colour = std::io::stdout().is_terminal() && colour_is_wanted();
+            let mut printed = Ok(());
+            let report = doctor::examine(configuration(config.as_deref()), |name, answer| {
+                if !*json && printed.is_ok() {
+                    printed = print(&doctor::host_text(name, answer, colour));
+                }
+            });
+            printed?;
             let shown = if *json {
                 serde_json::to_string_pretty(&report.json())? + "\n"
             } else {
-                report.text(std::io::stdout().is_terminal() && colour_is_wanted())
+                report.facts_text(colour)
             };
             print(&shown)?;
             return Ok(ExitCode::from(report.exit_code()));

@@ -53,15 +53,27 @@ pub struct Report {
 
 /// Asks, loads, attaches and detaches. A configuration that cannot be read is a finding, and
 /// the rest is asked with the defaults.
-pub fn examine(configuration: Result<(Config, Option<PathBuf>)>) -> Report {
-    let mut host: Vec<_> =
-        QUESTIONS.iter().map(|question| (question.name, (question.ask)())).collect();
+///
+/// `tell` is given each answer about the host as soon as it is known: to load the programs can take
+/// long on a slow machine, and who waits should see for what.
+pub fn examine(
+    configuration: Result<(Config, Option<PathBuf>)>,
+    mut tell: impl FnMut(&'static str, &Answer),
+) -> Report {
+    let mut host = Vec::new();
+    let mut add = |host: &mut Vec<_>, name, answer| {
+        tell(name, &answer);
+        host.push((name, answer));
+    };
+    for question in QUESTIONS {
+        add(&mut host, question.name, (question.ask)());
+    }
     let (config, actions, read) = settings(configuration);
-    host.push(("configuration", read));
-    host.push(("daemon", daemon(&config)));
+    add(&mut host, "configuration", read);
+    add(&mut host, "daemon", daemon(&config));
     let mechanisms = config.plugins();
     let (kernel, loaded) = load(&host);
-    host.push(("programs", loaded));
+    add(&mut host, "programs", loaded);
     let cgroup = host::cgroup2().ok();
     let mut failed = Vec::new();
     let facts = HOOKS
@@ -86,7 +98,7 @@ pub fn examine(configuration: Result<(Config, Option<PathBuf>)>) -> Report {
             Examined { fact, wanted }
         })
         .collect();
-    host.push(("attach", attached(kernel.is_some(), &mechanisms, &failed)));
+    add(&mut host, "attach", attached(kernel.is_some(), &mechanisms, &failed));
     Report { host, facts }
 }
 
@@ -231,14 +243,9 @@ impl Report {
         })
     }
 
-    /// One line for each finding; what it means after a dash.
-    pub fn text(&self, colour: bool) -> String {
-        let mut out = String::new();
-        for (name, answer) in &self.host {
-            let words = joined(&answer.value, &answer.advice);
-            line(&mut out, colour, answer.state.name(), &format!("{name:<16}  {words}"));
-        }
-        out.push('\n');
+    /// What follows the lines about the host: one for each fact, and the verdict.
+    pub fn facts_text(&self, colour: bool) -> String {
+        let mut out = String::from("\n");
         for one in &self.facts {
             let Fact { fact, programs, lost, off, instead, .. } = &one.fact;
             let by = if instead.is_empty() { programs.join(", ") } else { (*instead).to_owned() };
@@ -255,6 +262,14 @@ impl Report {
         let _ = writeln!(out, "\n{}", self.verdict());
         out
     }
+}
+
+/// One line about the host; what it means after a dash.
+pub fn host_text(name: &str, answer: &Answer, colour: bool) -> String {
+    let words = joined(&answer.value, &answer.advice);
+    let mut out = String::new();
+    line(&mut out, colour, answer.state.name(), &format!("{name:<16}  {words}"));
+    out
 }
 
 fn joined(value: &str, advice: &str) -> String {
@@ -294,6 +309,11 @@ mod tests {
         Report { host: vec![("btf", answer)], facts: vec![Examined { fact, wanted }] }
     }
 
+    fn text(report: &Report, colour: bool) -> String {
+        let host = report.host.iter().map(|(name, answer)| host_text(name, answer, colour));
+        host.collect::<String>() + &report.facts_text(colour)
+    }
+
     #[test]
     fn the_exit_code_is_the_worst_of_what_is_wanted() {
         assert_eq!(report(State::Ok, None, true).exit_code(), 0);
@@ -309,7 +329,7 @@ mod tests {
         assert_eq!(report.exit_code(), 1);
         let fact = &report.json()["facts"][0];
         assert_eq!((&fact["state"], &fact["tier"]), (&json!("degraded"), &json!("other")));
-        let text = report.text(false);
+        let text = text(&report, false);
         assert!(text.contains("\ndegraded  files "), "{text}");
         assert!(text.contains("other       asked of each process - not told: some"), "{text}");
         assert_eq!(told(State::Ok, None, false, "asked of each process").exit_code(), 0);
@@ -317,12 +337,12 @@ mod tests {
 
     #[test]
     fn text_is_one_safe_line_an_item_with_colour_only_when_asked() {
-        let plain = report(State::Ok, Some("why"), true).text(false);
+        let plain = text(&report(State::Ok, Some("why"), true), false);
         assert!(!plain.contains('\x1b'), "{plain}");
         assert_eq!(plain.lines().count(), 5);
         assert!(plain.starts_with("ok        btf "), "{plain}");
         assert!(plain.contains("\noff       files "), "{plain}");
-        let coloured = report(State::Ok, None, true).text(true);
+        let coloured = text(&report(State::Ok, None, true), true);
         assert!(coloured.starts_with("\x1b[32mok      \x1b[0m  btf"), "{coloured}");
         assert!(!coloured.contains("\x1b[2J"), "{coloured}");
     }

@@ -43,10 +43,11 @@ pub fn boot(kernel: &Path, initramfs: &[u8], folder: &Path, until: Instant) -> R
     command.args(["-nodefaults", "-display", "none", "-no-reboot"]);
     command.arg("-kernel").arg(kernel.join("vmlinuz")).arg("-initrd").arg(file("initramfs"));
     // `lsm`: as most distributions have it by now, with BPF among them; older kernels have not.
-    // `syscall.x32`: Debian's kernels have that entry, shut.
+    // `syscall.x32`: Debian's kernels have that entry, shut. `no_timer_check`: a machine whose CPUs wait
+    // for the host's finds its timer dead, and panics.
     command.args([
         "-append",
-        "console=ttyS0 panic=-1 oops=panic quiet rdinit=/init \
+        "console=ttyS0 panic=-1 oops=panic quiet no_timer_check rdinit=/init \
          lsm=lockdown,capability,landlock,yama,apparmor,bpf syscall.x32=y",
     ]);
     for port in ["console", "told"] {
