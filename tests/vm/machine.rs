@@ -43,11 +43,10 @@ pub fn boot(kernel: &Path, initramfs: &[u8], folder: &Path, until: Instant) -> R
     command.args(["-nodefaults", "-display", "none", "-no-reboot"]);
     command.arg("-kernel").arg(kernel.join("vmlinuz")).arg("-initrd").arg(file("initramfs"));
     // `lsm`: as most distributions have it by now, with BPF among them; older kernels have not.
-    // `syscall.x32`: Debian's kernels have that entry, shut.
     command.args([
         "-append",
         "console=ttyS0 panic=-1 oops=panic quiet rdinit=/init \
-         lsm=lockdown,capability,landlock,yama,apparmor,bpf syscall.x32=y",
+         lsm=lockdown,capability,landlock,yama,apparmor,bpf",
     ]);
     for port in ["console", "told"] {
         command.arg("-serial").arg(format!("file:{}", file(port).display()));
