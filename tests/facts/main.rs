@@ -6,7 +6,7 @@
 //! Prints `FACT <area>/<name> <verdict>`: `seen`, `missed`, `silent-violated`, or `not-offered`
 //! with the error by which this kernel refused the act.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 #![allow(clippy::undocumented_unsafe_blocks, reason = "system calls with arguments in sight")]
 
 #[path = "../common/mod.rs"]
@@ -217,7 +217,7 @@ fn each_fact_is_seen_and_what_is_beside_it_is_not() {
             wrong.push(format!("{recipe}: what is beside it failed: {reason}"));
         }
     }
-    identity::check(&alerts, login);
+    wrong.extend(identity::check(&alerts, login));
     let journal = daemon.journal("activity");
     assert_eq!(journal["refused"], 0, "{journal}");
     let programs = &daemon.status()["programs"];
