@@ -135,6 +135,17 @@ static __always_inline bool put_text(struct stay *stay, void *texts, const void 
 	return false;
 }
 
+/*
+ * Bytes of a task's text with its NUL; negative: it cannot be read. Before Linux 6.14 the kernel
+ * says 0, not 1, of an empty one, as the rest of a text is that fills its buffer to the last byte.
+ */
+static __always_inline long read_user_text(void *to, __u32 size, const void *from)
+{
+	long got = bpf_probe_read_user_str(to, size, from);
+
+	return got ? got : 1;
+}
+
 static __always_inline void task_identity(struct task_struct *task, struct task_key *key)
 {
 	key->start_ns = get(task, group_leader, start_boottime);

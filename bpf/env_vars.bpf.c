@@ -98,7 +98,7 @@ __weak __u32 rest_length(__u64 start)
 		return 0;
 #pragma clang loop unroll(disable)
 	for (int part = 0; part < RESTS; part++) {
-		long got = bpf_probe_read_user_str(scan->rest, SCAN, (void *)start);
+		long got = read_user_text(scan->rest, SCAN, (void *)start);
 
 		if (got <= 0)
 			break;
@@ -122,7 +122,7 @@ __weak __u32 pass_variable(__u64 start)
 
 	if (!scan)
 		return 0;
-	got = bpf_probe_read_user_str(scan->text, SCAN, (void *)start);
+	got = read_user_text(scan->text, SCAN, (void *)start);
 	if (got <= 0)
 		return 0;
 	first = scan->text[0];

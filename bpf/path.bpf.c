@@ -243,7 +243,7 @@ __u64 intern_path(__u64 vfsmount, __u64 dentry, __u32 journal, __u32 slot)
 static __always_inline long read_name(void *to, __u32 size, const void *from, __u32 space)
 {
 	return space == SPACE_KERNEL ? bpf_probe_read_kernel_str(to, size, from) :
-				       bpf_probe_read_user_str(to, size, from);
+				       read_user_text(to, size, from);
 }
 
 #define ARGUMENT_CHUNKS 86 /* PATH_MAX */

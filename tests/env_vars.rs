@@ -66,6 +66,8 @@ fn wanted_variables_are_told_and_no_others() {
     let other = run(&[("LD_AUDIT", b"/usr/lib/audit.so")]);
     let empty = run(&[("LD_PRELOAD", b"")]);
     let without = run(&[("PATH", b"/bin")]);
+    // What comes before it ends where a buffer of 4096 bytes does, so that its rest is empty.
+    let behind = run(&[("A", &[b'x'; 4093]), ("LD_PRELOAD", b"/nowhere/behind.so")]);
 
     let alerts = daemon.all(PATIENCE);
     let alert = one(&alerts, "loader", plain);
@@ -80,6 +82,7 @@ fn wanted_variables_are_told_and_no_others() {
     assert_eq!(redacted["env"]["length"], 15);
     assert_eq!(one(&alerts, "matched", matching)["env"]["value"], "/tmp/audit.so");
     assert_eq!(one(&alerts, "loader", empty)["env"]["length"], 0);
+    assert_eq!(one(&alerts, "loader", behind)["env"]["value"], "/nowhere/behind.so");
     assert_eq!(of(&alerts, "matched", other).count(), 0);
     for pid in [without, secret] {
         assert_eq!(of(&alerts, "loader", pid).count(), 0);

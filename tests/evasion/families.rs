@@ -7,9 +7,11 @@ pub enum Verdict {
     Seen,
     Partly,
     NotSeen,
+    /// No kernel of the matrix has it.
+    Untested,
 }
 
-use Verdict::{NotSeen, Partly, Seen};
+use Verdict::{NotSeen, Partly, Seen, Untested};
 
 impl Verdict {
     pub fn word(self) -> &'static str {
@@ -17,6 +19,7 @@ impl Verdict {
             Seen => "seen",
             Partly => "partly",
             NotSeen => "not-seen",
+            Untested => "untested",
         }
     }
 }
@@ -251,11 +254,12 @@ pub const FAMILIES: &[Family] = &[
         ],
         "as open: also socketcall and the old mmap, whose arguments are in memory, and messages with i386's structs",
     ),
-    by_facts(
-        "x32",
-        &["x32_open", "x32_setuid", "x32_ptrace", "x32_fd_passing"],
-        "bit 30 is taken off, and calls from 512 on have rows of their own; seen where the kernel lets x32 in",
-    ),
+    Family {
+        name: "x32",
+        verdict: Untested,
+        why: "bit 30 is taken off, and calls from 512 on have rows of their own; no kernel of the matrix lets x32 in",
+        facts: &["x32_open", "x32_setuid", "x32_ptrace", "x32_fd_passing"],
+    },
     by_facts(
         "process_vm_writev and /proc/PID/mem",
         &["process_vm_write", "proc_mem_open", "proc_mem_write"],
@@ -314,10 +318,11 @@ pub fn page() -> String {
         "# Evasions\n\n\
          Known ways round an agent, what Raqib tells of each, and why. Each row is done for real by \
          `tests/evasion/`, or `tests/facts/` on each kernel of the matrix (docs/kernels.md), and \
-         asserted there, also where nothing is told; this page is written from the same table (`RAQIB_WRITE_DOCS=1 cargo test --test evasion the_page`).\n\n\
+         asserted there, also where nothing is told; this page is written from the same \
+         table (`RAQIB_WRITE_DOCS=1 cargo test --test evasion the_page`).\n\n\
          *seen*: the true object is told, of the right process. *partly*: some of it, or under \
-         another name. *not-seen*: nothing, or something false. The tier is the tracepoint tier, \
-         the only one yet.\n\n\
+         another name. *not-seen*: nothing, or something false. *untested*: no kernel of the \
+         matrix has it. The tier is the tracepoint tier, the only one yet.\n\n\
          | Evasion | Tracepoint tier | Why |\n|---|---|---|\n",
     );
     for Family { name, verdict, why, .. } in FAMILIES {

@@ -166,6 +166,16 @@ fn not_cloned(dir: &Path) -> i64 {
     0
 }
 
+/// What one piece of a passed name holds in a row: bpf/types.h, NODE_NAME without its NUL.
+const PIECE: usize = 47;
+
+/// A name in the directory that fills its last piece to the last byte, with all above it.
+fn whole_pieces(dir: &Path, first: char) -> std::ffi::CString {
+    let above = dir.as_os_str().len() + 1;
+    let length = (above + 8).next_multiple_of(PIECE) - above;
+    at(dir, &first.to_string().repeat(length))
+}
+
 const BOTH: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
 /// An act on a file by its descriptor, which is the only thing that differs from opening it.
@@ -344,6 +354,13 @@ pub const FACTS: &[Fact] = &[
         file_fact!("mkdir"),
         |d| call!(libc::SYS_mkdirat, AT, at(d, "made").as_ptr(), 0o700),
         |d| call!(libc::SYS_access, c(d).as_ptr(), 0),
+    ),
+    fact(
+        "files",
+        "name_of_whole_pieces",
+        file_fact!("mkdir", "HEREx+$"),
+        |d| call!(libc::SYS_mkdirat, AT, whole_pieces(d, 'x').as_ptr(), 0o700),
+        |d| call!(libc::SYS_mkdirat, AT, whole_pieces(d, 'y').as_ptr(), 0o700),
     ),
     fact(
         "files",

@@ -6,7 +6,7 @@
 //! Prints `FACT <area>/<name> <verdict>`: `seen`, `missed`, `silent-violated`, or `not-offered`
 //! with the error by which this kernel refused the act.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 #![allow(clippy::undocumented_unsafe_blocks, reason = "system calls with arguments in sight")]
 
 #[path = "../common/mod.rs"]
@@ -154,6 +154,21 @@ fn told(alerts: &[Value], recipe: &str, pid: u32) -> bool {
     common::acts::of(alerts, recipe, pid).next().is_some()
 }
 
+/// What was told of them at all, for who has to find out why.
+fn about(alerts: &[Value], pids: &[u32]) -> Vec<String> {
+    let theirs =
+        alerts.iter().filter(|alert| pids.iter().any(|pid| alert["process"]["pid"] == *pid));
+    theirs
+        .map(|alert| {
+            let parts = ["process", "file", "activity"].map(|part| match part {
+                "process" => alert[part]["pid"].to_string(),
+                _ => alert[part].to_string(),
+            });
+            format!("{} {}", alert["metadata"]["name"], parts.join(" "))
+        })
+        .collect()
+}
+
 #[test]
 fn each_fact_is_seen_and_what_is_beside_it_is_not() {
     if let Some(reason) = cannot_run() {
@@ -192,7 +207,8 @@ fn each_fact_is_seen_and_what_is_beside_it_is_not() {
         };
         println!("FACT {}/{} {verdict}", fact.area, fact.name);
         if verdict == "missed" || verdict == "silent-violated" || matches!(end, End::Panicked) {
-            wrong.push(format!("{recipe}: {verdict}"));
+            let said = about(&alerts, &[actor, quiet]);
+            wrong.push(format!("{recipe}: {verdict}; of {actor} and {quiet}: {said:?}"));
         }
         // Silence on what was not done proves nothing.
         if verdict == "seen"
@@ -201,10 +217,11 @@ fn each_fact_is_seen_and_what_is_beside_it_is_not() {
             wrong.push(format!("{recipe}: what is beside it failed: {reason}"));
         }
     }
-    identity::check(&alerts, login);
+    wrong.extend(identity::check(&alerts, login));
     let journal = daemon.journal("activity");
     assert_eq!(journal["refused"], 0, "{journal}");
-    assert!(wrong.is_empty(), "{wrong:#?}\n{}", daemon.stderr());
+    let programs = &daemon.status()["programs"];
+    assert!(wrong.is_empty(), "{wrong:#?}\n{}\n{programs}", daemon.stderr());
 }
 
 /// What the kernel's side names has a fact: the day one is added without, this says so.
