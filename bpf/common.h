@@ -17,6 +17,7 @@
 
 /* One program's stay in one epoch of one journal. */
 struct stay {
+	__u64 epoch; /* first: who does not need it pays no stack for it */
 	__u32 journal;
 	__u32 slot;
 	__u32 at; /* journal * 2 + slot */

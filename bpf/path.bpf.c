@@ -30,6 +30,7 @@ struct walk {
 	/* Where the climb is: addresses of kernel objects. */
 	__u64 mount;
 	__u64 here;
+	__u64 name; /* of the component that is put */
 	__u64 dentry[DEPTH_MAX]; /* from the leaf up */
 	__u64 id[DEPTH_MAX + 1]; /* behind the last: what the top hangs on */
 	/* Here and not in registers: a depth that the verifier does not know costs it one pass. */
@@ -153,25 +154,29 @@ static __always_inline __u64 identify_all(struct walk *walk)
 	return id;
 }
 
-static __always_inline void copy_name(struct path_node *node, const void *name, __u32 from)
+static __always_inline void copy_name(struct walk *walk, __u32 from)
 {
-	__u32 length = node->length - from;
+	__u32 length = walk->node.length - from;
 
 	if (length > NODE_NAME)
 		length = NODE_NAME;
 	barrier_var(length);
 	if (length <= NODE_NAME)
-		bpf_probe_read_kernel(node->name, length, name + from);
+		bpf_probe_read_kernel(walk->node.name, length, (void *)(walk->name + from));
 }
 
 /* Puts the walk's node under the walk's key; true when it was not there. */
 __weak int put_node(__u32 at)
 {
-	void *table = bpf_map_lookup_elem(&nodes, &at);
-	struct stay stay = { .journal = at / 2, .slot = at & 1, .at = at };
 	struct walk *walk = this_walk();
+	struct stay stay;
+	void *table;
 
-	stay.ledger = bpf_map_lookup_elem(&ledgers, &at);
+	stay.journal = at / 2;
+	stay.slot = at & 1;
+	stay.at = at;
+	table = bpf_map_lookup_elem(&nodes, &stay.at);
+	stay.ledger = bpf_map_lookup_elem(&ledgers, &stay.at);
 	if (!table || !stay.ledger || !walk)
 		return 0;
 	return put_text(&stay, table, &walk->key, &walk->node);
@@ -188,29 +193,30 @@ static __always_inline void start_node(struct walk *walk, __u64 id, __u64 parent
 	node->flags = flags;
 }
 
-/* Puts one component; false when it was there, and so are its ancestors. */
-__weak int put_component(__u64 address, __u64 id, __u64 parent, __u32 flags, __u32 at)
+/*
+ * Puts the walk's component of a level; false when it was there, and so are its ancestors. Which
+ * one it is comes by number, and not what it is: each value across a call is a word of the frame.
+ */
+__weak int put_component(__u32 level, __u32 at)
 {
-	struct dentry *dentry = kernel(address, dentry);
-	const void *name = get(dentry, d_name.name);
 	struct walk *walk = this_walk();
-	struct path_node *node;
+	struct dentry *dentry;
 
 	if (!walk)
 		return 0;
-	node = &walk->node;
-	start_node(walk, id, parent, flags);
-	node->length = get(dentry, d_name.len);
-	copy_name(node, name, 0);
-	if (!put_node(at))
-		return 0;
+	level &= DEPTH_MAX - 1;
+	dentry = kernel(walk->dentry[level], dentry);
+	walk->name = (__u64)get(dentry, d_name.name);
+	start_node(walk, walk->id[level], walk->id[level + 1], walk->flags);
+	walk->node.length = get(dentry, d_name.len);
 #pragma clang loop unroll(disable)
-	for (__u32 chunk = 1; chunk < NAME_CHUNKS; chunk++) {
-		if (chunk * NODE_NAME >= node->length)
+	for (__u32 chunk = 0; chunk < NAME_CHUNKS; chunk++) {
+		if (chunk && chunk * NODE_NAME >= walk->node.length)
 			break;
 		walk->key.chunk = chunk;
-		copy_name(node, name, chunk * NODE_NAME);
-		put_node(at);
+		copy_name(walk, chunk * NODE_NAME);
+		if (!put_node(at) && !chunk)
+			return 0;
 	}
 	return 1;
 }
@@ -232,9 +238,7 @@ __u64 intern_path(__u64 vfsmount, __u64 dentry, __u32 journal, __u32 slot)
 	id = identify_all(walk);
 #pragma clang loop unroll(disable)
 	for (__u32 level = 0; level < DEPTH_MAX; level++) {
-		if (level >= walk->depth ||
-		    !put_component(walk->dentry[level], walk->id[level], walk->id[level + 1],
-				   walk->flags, at))
+		if (level >= walk->depth || !put_component(level, at))
 			break;
 	}
 	return id;
@@ -248,8 +252,8 @@ static __always_inline long read_name(void *to, __u32 size, const void *from, __
 
 #define ARGUMENT_CHUNKS 86 /* PATH_MAX */
 
-/* The next piece of a task's text, in the walk's node and mixed into its id; its bytes and NUL. */
-__weak int take_text(__u64 from, __u32 space)
+/* The next piece of a name, in the walk's node and mixed into its id; its bytes and NUL. */
+__weak int take_piece(__u64 from, __u32 space)
 {
 	struct walk *walk = this_walk();
 	__u64 *words, id;
@@ -269,7 +273,7 @@ __weak int take_text(__u64 from, __u32 space)
 }
 
 /* A piece again, now that the id of the whole is known; true when it was not there. */
-__weak int put_piece(__u64 from, __u32 chunk, __u32 at, __u32 space)
+__weak int put_piece(__u64 from, __u32 chunk, __u32 space, __u32 at)
 {
 	struct walk *walk = this_walk();
 
@@ -298,7 +302,7 @@ __u64 intern_argument(__u64 parent, __u64 name, __u32 journal, __u32 slot, __u32
 	/* Twice over the string: its content is its identity, and chunks are keyed by it. */
 #pragma clang loop unroll(disable)
 	for (int chunk = 0; chunk < ARGUMENT_CHUNKS; chunk++) {
-		got = take_text(name + chunk * (NODE_NAME - 1), space);
+		got = take_piece(name + chunk * (NODE_NAME - 1), space);
 		if (got <= 0)
 			return 0;
 		length += got - 1;
@@ -306,7 +310,7 @@ __u64 intern_argument(__u64 parent, __u64 name, __u32 journal, __u32 slot, __u32
 			break;
 	}
 	walk->node.length = length;
-	if (!put_piece(name, 0, at, space))
+	if (!put_piece(name, 0, space, at))
 		return walk->key.id;
 #pragma clang loop unroll(disable)
 	for (__u32 chunk = 1; chunk < ARGUMENT_CHUNKS; chunk++) {
@@ -314,12 +318,13 @@ __u64 intern_argument(__u64 parent, __u64 name, __u32 journal, __u32 slot, __u32
 
 		if (from >= length)
 			break;
-		put_piece(name + from, chunk, at, space);
+		put_piece(name + from, chunk, space, at);
 	}
 	return walk->key.id;
 }
 
-static __always_inline __u64 fd_path(__s32 fd, __u32 journal, __u32 slot)
+/* The path of an open file of the current task; 0: there is none. */
+__u64 intern_fd(__s32 fd, __u32 journal, __u32 slot)
 {
 	__u64 address = fd_file(untrusted_task(), fd);
 	struct file *file = kernel(address, file);
@@ -330,37 +335,38 @@ static __always_inline __u64 fd_path(__s32 fd, __u32 journal, __u32 slot)
 			   slot);
 }
 
-/* The path of an open file of the current task; 0: there is none. */
-__u64 intern_fd(__s32 fd, __u32 journal, __u32 slot)
-{
-	return fd_path(fd, journal, slot);
-}
-
 /*
  * A path as the current task passed it. The directory that it begins at is a kernel object; the
  * string below it is the task's own word, read after the kernel has used it.
  */
 __u64 intern_passed(__s32 dirfd, __u64 name, __u32 journal, __u32 slot, __u32 space)
 {
-	struct task_struct *task = untrusted_task();
+	struct task_struct *task = current_task();
+	__u32 at = journal * 2 + slot;
+	__u64 mount, dentry, address, base;
 	char first = 0;
-	__u64 base;
 
+	/* One number across the calls, not two: this frame is one of the longest chain's. */
+	barrier_var(at);
 	if (space == SPACE_KERNEL)
 		bpf_probe_read_kernel(&first, 1, (void *)name);
 	else
 		bpf_probe_read_user(&first, 1, (void *)name);
 	/* An absolute one begins at the task's own root, which a chroot has moved. */
-	if (first == '/')
-		base = intern_path(address_in(task, fs, root.mnt),
-				   address_in(task, fs, root.dentry), journal, slot);
-	else if (dirfd == AT_FDCWD)
-		base = intern_path(address_in(task, fs, pwd.mnt), address_in(task, fs, pwd.dentry),
-				   journal, slot);
-	else
-		base = fd_path(dirfd, journal, slot);
+	if (first == '/') {
+		mount = address_in(task, fs, root.mnt);
+		dentry = address_in(task, fs, root.dentry);
+	} else if (dirfd == AT_FDCWD) {
+		mount = address_in(task, fs, pwd.mnt);
+		dentry = address_in(task, fs, pwd.dentry);
+	} else {
+		address = fd_file(task, dirfd);
+		mount = address_in((struct file *)address, f_path.mnt);
+		dentry = address_in((struct file *)address, f_path.dentry);
+	}
+	base = intern_path(mount, dentry, at / 2, at & 1);
 	/* No name: the descriptor itself (AT_EMPTY_PATH). */
 	if (!first)
 		return base;
-	return intern_argument(base, name, journal, slot, space);
+	return intern_argument(base, name, at / 2, at & 1, space);
 }

@@ -77,7 +77,8 @@ static __always_inline struct task_struct *current_task(void)
 /*
  * The same for everything else. For each field behind a trusted pointer that is a pointer itself,
  * the verifier looks through all types of the kernel several times, by name: milliseconds each. So
- * arguments of tracepoints are better cast as well, where more than one such field is read.
+ * arguments of tracepoints are better cast as well, where more than one such field is read. Not
+ * in functions on the longest chain of calls: for kernels that cannot cast it costs a register.
  */
 static __always_inline struct task_struct *untrusted_task(void)
 {

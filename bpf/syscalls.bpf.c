@@ -700,7 +700,7 @@ static __always_inline __u64 first_buffer(__u64 message, bool narrow)
 
 static __always_inline int rarer(struct args *args, __u32 act, __u32 action, __s64 ret)
 {
-	struct task_struct *task = untrusted_task();
+	struct task_struct *task = current_task();
 
 	switch (act) {
 	case A_TIMES:
@@ -743,7 +743,7 @@ static __always_inline int rarer(struct args *args, __u32 act, __u32 action, __s
  */
 static __noinline int rare(struct args *args, __u32 act, __u32 action, __s64 ret)
 {
-	struct task_struct *task = untrusted_task();
+	struct task_struct *task = current_task();
 	__u64 flags = 0;
 
 	switch (act) {
