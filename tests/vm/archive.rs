@@ -14,9 +14,13 @@ use crate::guest;
 /// what they are linked to. The rest of /bin is busybox.
 const PROGRAMS: [&str; 5] = ["sh", "env", "true", "cat", "sleep"];
 
+/// Makes a file system whose files can share blocks, for the facts about that.
+const MKFS: &str = "/usr/sbin/mkfs.btrfs";
+
 /// Modules that distributions leave out of their kernels and that the facts need: loop devices,
-/// device mapper, layered file systems, interpreters by magic number, virtual interfaces.
-const MODULES: [&str; 6] = ["loop", "dm-mod", "overlay", "binfmt_misc", "veth", "tun"];
+/// device mapper, layered file systems and one that shares blocks, interpreters by magic number,
+/// virtual interfaces.
+const MODULES: [&str; 7] = ["loop", "dm-mod", "overlay", "btrfs", "binfmt_misc", "veth", "tun"];
 
 const DIRECTORY: u32 = 0o40_755;
 const PROGRAM: u32 = 0o100_755;
@@ -85,8 +89,9 @@ impl Archive {
             archive.copy(binary, Path::new(guest::TESTS).join(name))?;
         }
         let mut libraries = BTreeSet::new();
-        for program in PROGRAMS {
-            let path = Path::new("/bin").join(program);
+        let programs = PROGRAMS.iter().map(|program| Path::new("/bin").join(program));
+        // Without it, those facts are not to be had there.
+        for path in programs.chain(Some(MKFS.into()).filter(|path: &PathBuf| path.exists())) {
             archive.copy(&path, &path)?;
             libraries.extend(needs(&path)?);
         }
@@ -95,6 +100,7 @@ impl Archive {
         }
         for (path, text) in [
             ("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n"),
+            ("/etc/shadow", "root:*:20000:0:99999:7:::\n"),
             ("/etc/group", "root:x:0:\nnogroup:x:65534:\n"),
             ("/etc/hostname", "raqib-vm\n"),
             ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
