@@ -6,6 +6,7 @@
 //! are joined with the process tree (see [`crate::state`]).
 
 mod activity;
+mod reference;
 mod words;
 
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use std::time::SystemTime;
 
 use crate::state::containers::Container;
 pub use activity::{ACTIVITIES, Activity, Address, Area, Detail, Kind, errno_name};
+pub use reference::reference;
 
 use crate::text::Text;
 

@@ -364,6 +364,11 @@ fn files_are_loaded_and_their_troubles_said() {
 }
 
 #[test]
+fn the_page_on_activities_is_the_table() {
+    same_as_file("docs/activities.md", &raqib::event::reference());
+}
+
+#[test]
 fn the_sample_and_the_reference_are_those_in_the_repository() {
     same_as_file("config/raqib.yaml", &sample());
     same_as_file("docs/configuration.md", &reference());

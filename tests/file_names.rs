@@ -115,7 +115,9 @@ fn names_are_told_as_the_kernel_found_them_or_as_they_were_passed() {
     let refused = in_child(|| acts.refused());
 
     let alerts = daemon.all(PATIENCE);
-    println!("TIER names {}", if objects { "object" } else { "tracepoint" });
+    for hook in hooks {
+        println!("HOOK {}: {}", hook["fact"].as_str().unwrap(), hook["tier"].as_str().unwrap());
+    }
     let expected = [
         "cut truncate=1",
         "gone unlink=1",

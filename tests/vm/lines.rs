@@ -81,7 +81,9 @@ impl Run {
 /// Lines that are kept of tests that passed: why it did not run, what the report is made of, and what
 /// is known to be lost on that kernel.
 pub fn is_kept(line: &str) -> bool {
-    ["SKIPPED: ", "FACT ", "INSNS ", "LOSS "].iter().any(|word| line.starts_with(word))
+    ["SKIPPED: ", "FACT ", "INSNS ", "LOSS ", "HOOK ", "COST "]
+        .iter()
+        .any(|word| line.starts_with(word))
 }
 
 /// A test's output as lines. libtest writes `test NAME ... ` before what the test prints first.

@@ -181,6 +181,32 @@ fn text(columns: &[Column]) -> String {
     for (at, reason) in reasons.iter().enumerate() {
         let _ = writeln!(page, "{}. {}", at + 1, escaped(reason));
     }
+    said_table(
+        &mut page,
+        &runs,
+        "HOOK",
+        "",
+        "\n## Where facts are taken from\n\nThe tiers: object (security hooks and kernel functions), tracepoint; *other* and *off* are\n\
+         explained by `raqib doctor` there.\n\n",
+        "fact",
+    );
+    said_table(
+        &mut page,
+        &runs,
+        "COST",
+        "loop ",
+        "\n## Cost\n\nTime of one turn of a loop with the daemon, as a multiple of that without it. Emulated CPUs\n\
+         stretch programs and kernel differently: compare tiers of one column, not columns.\n\n",
+        "loop",
+    );
+    said_table(
+        &mut page,
+        &runs,
+        "COST",
+        "program ",
+        "\nNanoseconds for one run of a program under these loops, by the kernel's own count.\n\n",
+        "program",
+    );
     if runs.iter().any(|run| run.said("LOSS").next().is_some()) {
         page.push_str("\n## Known losses\n\n");
     }
@@ -193,6 +219,28 @@ fn text(columns: &[Column]) -> String {
         "\nWhat each program has of instructions, and how many the verifier went through:\n`bpf/budget.tsv`.\n",
     );
     page
+}
+
+/// A table of the lines `WORD kind NAME: value (more)`, if any run said such.
+fn said_table(page: &mut String, runs: &[&Run], word: &str, kind: &str, intro: &str, title: &str) {
+    let lines = |run: &Run| -> BTreeMap<String, String> {
+        let lines = run.said(word).filter_map(|line| line.strip_prefix(kind)?.split_once(": "));
+        let value = |text: &str| text.split(" (").next().unwrap_or_default().to_owned();
+        lines.map(|(name, text)| (name.to_owned(), value(text))).collect()
+    };
+    let tables: Vec<BTreeMap<String, String>> = runs.iter().map(|run| lines(run)).collect();
+    let names: BTreeSet<&String> = tables.iter().flat_map(BTreeMap::keys).collect();
+    if names.is_empty() {
+        return;
+    }
+    page.push_str(intro);
+    heading(page, title, runs);
+    for name in names {
+        let cell =
+            |one: &BTreeMap<String, String>| one.get(name).map_or("-", String::as_str).to_owned();
+        let cells: Vec<String> = tables.iter().map(cell).collect();
+        let _ = writeln!(page, "| {} | {} |", escaped(name), cells.join(" | "));
+    }
 }
 
 fn heading(page: &mut String, first: &str, runs: &[&Run]) {
