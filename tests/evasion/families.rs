@@ -24,22 +24,32 @@ impl Verdict {
     }
 }
 
-/// One family, or one way of doing it that is seen differently, on the tracepoint tier.
+/// One family, or one way of doing it that is seen differently.
 pub struct Family {
     pub name: &'static str,
+    /// On the tracepoint tier.
     pub verdict: Verdict,
+    /// Where the objects behind names are noted as well.
+    pub object: Verdict,
     pub why: &'static str,
     /// Facts of tests/facts that are the same acts; none: tests/evasion does them.
     pub facts: &'static [&'static str],
 }
 
 const fn row(name: &'static str, verdict: Verdict, why: &'static str) -> Family {
-    Family { name, verdict, why, facts: &[] }
+    Family { name, verdict, object: verdict, why, facts: &[] }
+}
+
+impl Family {
+    /// On the object tier otherwise.
+    const fn object(self, object: Verdict) -> Self {
+        Self { object, ..self }
+    }
 }
 
 /// Seen, as its facts assert on each kernel of the matrix that has them.
 const fn by_facts(name: &'static str, facts: &'static [&'static str], why: &'static str) -> Family {
-    Family { name, verdict: Seen, why, facts }
+    Family { name, verdict: Seen, object: Seen, why, facts }
 }
 
 pub const FAMILIES: &[Family] = &[
@@ -257,6 +267,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "x32",
         verdict: Untested,
+        object: Untested,
         why: "bit 30 is taken off, and calls from 512 on have rows of their own; no kernel of the matrix lets x32 in",
         facts: &["x32_open", "x32_setuid", "x32_ptrace", "x32_fd_passing"],
     },
@@ -322,11 +333,12 @@ pub fn page() -> String {
          table (`RAQIB_WRITE_DOCS=1 cargo test --test evasion the_page`).\n\n\
          *seen*: the true object is told, of the right process. *partly*: some of it, or under \
          another name. *not-seen*: nothing, or something false. *untested*: no kernel of the \
-         matrix has it. The tier is the tracepoint tier, the only one yet.\n\n\
-         | Evasion | Tracepoint tier | Why |\n|---|---|---|\n",
+         matrix has it. On which tier a host is, `raqib doctor` tells.\n\n\
+         | Evasion | Tracepoint tier | Object tier | Why |\n|---|---|---|---|\n",
     );
-    for Family { name, verdict, why, .. } in FAMILIES {
-        let _ = writeln!(page, "| {name} | {} | {why} |", verdict.word());
+    for Family { name, verdict, object, why, .. } in FAMILIES {
+        let (tracepoint, object) = (verdict.word(), object.word());
+        let _ = writeln!(page, "| {name} | {tracepoint} | {object} | {why} |");
     }
     page
 }
