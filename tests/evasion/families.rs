@@ -94,8 +94,9 @@ pub const FAMILIES: &[Family] = &[
     row(
         "raced path of truncate",
         NotSeen,
-        "no descriptor is left: the name is read from the task when the call has returned, and can be another by then, which is then told",
-    ),
+        "no descriptor is left: the name is read from the task when the call has returned, and can be another by then, which is then told; a security hook is handed the object",
+    )
+    .object(Seen),
     row("deep directories", Seen, "up to 256 levels and PATH_MAX, whole"),
     row(
         "directories below 256 levels",
