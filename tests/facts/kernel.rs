@@ -87,6 +87,9 @@ const RAW_TRACEPOINT: u32 = 17;
 const SOCKET_CREATE: u32 = 2;
 
 fn bpf(command: i32, words: &[u32]) -> i64 {
+    // Before Linux 5.11 maps and programs count as locked memory, of which 64 KiB may be had.
+    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
     let mut attributes = [0u32; 36];
     attributes[..words.len()].copy_from_slice(words);
     call!(libc::SYS_bpf, command, attributes.as_ptr(), 144)

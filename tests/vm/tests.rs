@@ -12,8 +12,9 @@ use anyhow::{Context, Result, ensure};
 use crate::Test;
 use crate::lines::{self, End, Outcome};
 
-/// For one test: several loads of the programs on an emulated CPU, and as many patiences.
-const LIMIT: Duration = Duration::from_secs(120);
+/// For one test: several loads of the programs on an emulated CPU, and as many patiences, beside
+/// other machines.
+const LIMIT: Duration = Duration::from_secs(240);
 /// Of a failed test's output: the end, where the reason stands.
 const SAID: usize = 200;
 
