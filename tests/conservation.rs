@@ -279,10 +279,19 @@ fn every_connection_is_counted() {
         );
         println!("connections: {}", counts.line());
     }
-    assert_eq!(counts.get("refused"), 0, "{}", counts.line());
     let said = format!("{}, client {clients}, server {servers}", counts.line());
-    assert_eq!([&clients["outgoing"], &clients["incoming"]], [done, 0], "{said}");
-    assert_eq!([&servers["outgoing"], &servers["incoming"]], [0, done], "{said}");
+    // Before Linux 6.2 a table refuses a packet that interrupts an update of it on that CPU: counted.
+    let refused = counts.get("refused");
+    assert!(refused <= 2, "{said}");
+    if refused > 0 {
+        println!("LOSS connections: {refused} of {} events refused", counts.get("events"));
+    }
+    let told = |whose: &Value, what: &str| whose[what].as_u64().unwrap();
+    let all = |told: u64| told <= done && done - told <= refused;
+    assert!(all(told(&clients, "outgoing")) && told(&clients, "incoming") <= refused, "{said}");
+    assert!(all(told(&servers, "incoming")) && told(&servers, "outgoing") <= refused, "{said}");
     assert_eq!(clients["accepts"], 0, "{said}");
-    expect_all("accepts", servers["accepts"].as_u64().unwrap(), done, &daemon, &counts);
+    let accepts = told(&servers, "accepts");
+    assert!(accepts <= done, "{said}");
+    expect_all("accepts", (accepts + refused).min(done), done, &daemon, &counts);
 }
