@@ -50,7 +50,7 @@ struct note {
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 2048);
+	__uint(max_entries, 1); /* by the number of CPUs, when it is loaded */
 	__type(key, struct note_key);
 	__type(value, struct note);
 } notes SEC(".maps") __weak;

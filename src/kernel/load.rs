@@ -72,6 +72,7 @@ fn attempt(refused: &[Refusal], objects: Option<&Objects>) -> Result<RaqibSkel<'
         rodata.names_noted = chosen("path_unlink");
         rodata.ring_opens_elsewhere = chosen("file_open");
     }
+    open.maps.notes.set_max_entries(notes()?).context("cannot size the notes")?;
     for mut program in open.open_object_mut().progs_mut() {
         let name = program.name().to_string_lossy().into_owned();
         if !hooks::chosen(&name, refused) {
@@ -85,6 +86,13 @@ fn attempt(refused: &[Refusal], objects: Option<&Objects>) -> Result<RaqibSkel<'
         }
     }
     open.load().context("the BPF programs cannot be loaded: --log-level debug tells why")
+}
+
+/// Room for the calls that are under way. The kernel hands free places of such a map out to CPUs
+/// by 128 at a time, and pushes others out when it has none left to hand out.
+fn notes() -> Result<u32> {
+    let cpus = libbpf_rs::num_possible_cpus().context("cannot count CPUs")?;
+    Ok(512 * u32::try_from(cpus)?)
 }
 
 /// A map of the skeleton, of which a thread can hold a handle of its own.
