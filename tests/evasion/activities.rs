@@ -12,7 +12,7 @@ use crate::place::{Place, acts, if_possible};
 use crate::ring::{Request, Ring};
 use crate::{Findings, skip};
 
-pub const RECIPE: &str = "- {kind: act, name: act, version: 1.0, description: test, breed: activity, \
+const RECIPE: &str = "- {kind: act, name: act, version: 1.0, description: test, breed: activity, \
      mechanism: activity, tactic: none, technique: none, importance: low}\n";
 
 /// What was told of one process: `name detail` of each activity whose `label` is asked for.

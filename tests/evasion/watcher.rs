@@ -6,11 +6,18 @@ use std::path::PathBuf;
 use std::ptr::null_mut;
 use std::time::{Duration, Instant};
 
-use crate::activities::{RECIPE, list, told};
+use crate::activities::{list, told};
 use crate::common::acts::{in_child, of, ok, touch};
 use crate::common::{CADENCE, Daemon, PATIENCE, cannot_run, file_recipe, slow};
 use crate::place::{Place, acts};
 use crate::{Findings, skip};
+
+/// What anybody does but the two daemons: else each would tell what the other does to tell it, for
+/// ever.
+const RECIPE: &str = "- {kind: act, name: act, version: 1.0, description: test, breed: activity, \
+     mechanism: activity, tactic: none, technique: none, importance: low, \
+     activities: [signal, ptrace, bpf], arbitrary: [{how: OR, which: pertinent, items: \
+     [{what: exe, which: irrelevant, pattern: '/raqib$'}]}]}\n";
 
 /// A control group of version 2 for one process, which goes back where it was.
 struct Group {
