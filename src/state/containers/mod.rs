@@ -2,7 +2,7 @@
 //!
 //! The kernel tells each cgroup as it is made, with its path; the path says which runtime made
 //! a container of it and under which id. Names and images come later, from the runtimes' own
-//! files (see [`lookup`]): an alert waits for them for a fraction of a second at most.
+//! files (see `lookup.rs`): an alert waits for them for a fraction of a second at most.
 
 mod cgroup_path;
 mod files;
