@@ -172,6 +172,19 @@ static __always_inline bool by_ring(void)
 	return (flags & PF_IO_WORKER) || get(registers(task), orig_ax) == SYS_IO_URING_ENTER;
 }
 
+/*
+ * A layer's own file, which overlayfs opens beside the one that was asked for: on a mount that is in
+ * no namespace (an error instead of a pointer).
+ */
+static __always_inline bool is_layer(struct file *file)
+{
+	struct mount *mount = kernel((void *)get(file, f_path.mnt) -
+					     bpf_core_field_offset(struct mount, mnt),
+				     mount);
+
+	return (__u64)get(mount, mnt_ns) >= (__u64)-4095;
+}
+
 /* Opens that no descriptor or no completion will show. */
 SEC("lsm/file_open")
 OBJECT(file_open)
@@ -181,7 +194,7 @@ OBJECT(file_open)
 	__u32 flags = get(file, f_flags);
 	bool truncates = (flags & O_TRUNC) && (flags & O_ACCMODE);
 
-	if (by_ring())
+	if (by_ring() && !is_layer(file))
 		record_file(address, FA_OPEN, truncates ? FA_TRUNCATE : FA_OPEN);
 }
 
@@ -189,9 +202,10 @@ OBJECT(file_open)
 SEC("lsm/file_permission")
 OBJECT(file_permission)
 {
+	__u64 address = argument(ctx, 0);
 	__u64 mask = argument(ctx, 1);
 	__u32 action = mask & MAY_WRITE ? FA_WRITE : FA_READ;
 
-	if ((mask & (MAY_READ | MAY_WRITE)) && by_ring())
-		record_file(argument(ctx, 0), action, action);
+	if ((mask & (MAY_READ | MAY_WRITE)) && by_ring() && !is_layer(kernel(address, file)))
+		record_file(address, action, action);
 }

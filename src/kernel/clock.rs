@@ -1,6 +1,7 @@
 //! Kernel times to wall-clock times.
 
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A reading of two clocks at once, taken when an epoch is sealed: the wall clock may be set
 /// while the daemon runs, and a row's time should be what the clock said around then.
@@ -25,10 +26,37 @@ fn tick() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
+/// When the host was started, in nanoseconds of the wall clock, as it was last told. One process is
+/// met in many epochs: its start must not wander with the readings.
+static BOOT_AT: AtomicU64 = AtomicU64::new(0);
+
+/// The wall clock was set, or has been slewed so far: less is how readings differ.
+const STEP: Duration = Duration::from_millis(1);
+
+/// The wall clock between two readings of the other; of several the one that was least disturbed.
+fn boot_at() -> Duration {
+    let sample = |_| {
+        let before = read(libc::CLOCK_BOOTTIME);
+        let wall = read(libc::CLOCK_REALTIME);
+        let within = read(libc::CLOCK_BOOTTIME).saturating_sub(before);
+        (within, wall.saturating_sub(before + within / 2))
+    };
+    let best = (0..3).map(sample).min_by_key(|(within, _)| *within);
+    best.map_or(Duration::ZERO, |(_, boot_at)| boot_at)
+}
+
+/// What is known, unless what was read now is another time.
+fn steady(known: u64, read: u64) -> u64 {
+    if u128::from(known.abs_diff(read)) < STEP.as_nanos() { known } else { read }
+}
+
 impl Clock {
     pub fn now() -> Self {
-        let since_boot = read(libc::CLOCK_BOOTTIME);
-        Self { boot_at: SystemTime::now() - since_boot, tick: tick() }
+        // Two threads that both find a new time may tell one epoch each by either of them.
+        let read = boot_at().as_nanos() as u64;
+        let boot_at = steady(BOOT_AT.load(Ordering::Relaxed), read);
+        BOOT_AT.store(boot_at, Ordering::Relaxed);
+        Self { boot_at: UNIX_EPOCH + Duration::from_nanos(boot_at), tick: tick() }
     }
 
     /// `ns` since boot, suspend included.
@@ -46,6 +74,16 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn readings_that_differ_by_chance_are_one_time_and_a_clock_that_was_set_is_another() {
+        assert_eq!(steady(5_000_000, 5_000_900), 5_000_000);
+        assert_eq!(steady(5_000_900, 5_000_000), 5_000_900);
+        assert_eq!(steady(5_000_000, 9_000_000), 9_000_000);
+        assert_eq!(steady(0, 5_000_000), 5_000_000);
+        let (first, second) = (Clock::now(), Clock::now());
+        assert_eq!(first.at(1), second.at(1));
+    }
 
     #[test]
     fn now_is_the_boot_clock_on_the_wall() {
