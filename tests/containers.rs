@@ -109,6 +109,12 @@ fn of_recipe<'a>(alerts: &'a [Value], recipe: &'a str) -> impl Iterator<Item = &
 fn expect_named(alerts: &[Value], id: &str, name: &str, image: Option<&str>, runtime: &str) {
     let named: Vec<&Value> = alerts.iter().filter(|alert| alert["container"]["id"] == id).collect();
     assert!(!named.is_empty(), "nothing of {id}");
+    let mut recipes: Vec<&str> =
+        named.iter().filter_map(|alert| alert["metadata"]["name"].as_str()).collect();
+    recipes.sort_unstable();
+    recipes.dedup();
+    let (count, image_name) = (named.len(), image.unwrap_or("-"));
+    println!("CONTAINER {runtime} {id} {name} {image_name}: {count} alerts of {recipes:?}");
     for alert in named {
         let container = &alert["container"];
         assert_eq!(container["name"], name, "{alert}");

@@ -8,7 +8,7 @@ use libbpf_rs::{Map, MapHandle, OpenObject, ProgramAttachType, ProgramType};
 
 use super::objects::{self, Objects};
 use super::refusal::{self, Refusal};
-use super::{RaqibSkel, RaqibSkelBuilder, hooks, host};
+use super::{RaqibSkel, RaqibSkelBuilder, hooks, host, privileges};
 use crate::journal::StoreMaps;
 
 /// The loaded object: programs that are not attached yet, maps that are empty.
@@ -29,6 +29,7 @@ impl Kernel {
     /// words are in the debug log.
     pub fn load() -> Result<Self> {
         refusal::listen();
+        privileges::raise_memory_lock();
         let objects = objects::offered();
         let mut refused = hooks::missing(&objects);
         loop {

@@ -93,6 +93,24 @@ pub fn memory_lock() -> Option<MemoryLock> {
     Some(MemoryLock { limit, counted })
 }
 
+/// Lets as much memory be locked as may be: kernels before 5.11 count maps and programs there. libbpf
+/// does so once in a process, which [`memory_lock`] undoes.
+pub fn raise_memory_lock() {
+    let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: setrlimit reads the struct that it is given, getrlimit fills it.
+    unsafe {
+        if libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) == 0
+            || libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) != 0
+        {
+            return;
+        }
+        // Not above the hard limit, then. What is too little shows when the programs are loaded.
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit);
+    }
+}
+
 fn small_map() -> libbpf_rs::Result<MapHandle> {
     let options = libbpf_sys::bpf_map_create_opts {
         sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
