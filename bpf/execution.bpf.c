@@ -110,7 +110,7 @@ static __always_inline void record_namespaces(struct task_struct *parent,
 }
 
 SEC("tp_btf/sched_process_fork")
-TRACEPOINT(sched_process_fork, struct task_struct *parent, struct task_struct *child)
+TRACEPOINT(process_fork, struct task_struct *parent, struct task_struct *child)
 {
 	struct draft *draft;
 	struct task_key key;
@@ -215,7 +215,7 @@ static __noinline int put_string(struct draft *draft, __u32 slot, __u32 kind, __
 }
 
 SEC("tp_btf/sched_process_exec")
-TRACEPOINT(sched_process_exec, struct task_struct *task, pid_t old_pid,
+TRACEPOINT(process_exec, struct task_struct *task, pid_t old_pid,
 	     struct linux_binprm *bprm)
 {
 	struct mm_struct *mm;
@@ -257,7 +257,7 @@ TRACEPOINT(sched_process_exec, struct task_struct *task, pid_t old_pid,
 }
 
 SEC("tp_btf/sched_process_exit")
-TRACEPOINT(sched_process_exit, struct task_struct *task)
+TRACEPOINT(process_exit, struct task_struct *task)
 {
 	struct signal_struct *signal = task->signal;
 	struct draft *draft;

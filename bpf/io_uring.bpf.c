@@ -213,13 +213,13 @@ static __always_inline int submitted(__u64 whose)
 
 /* Named io_uring_submit_sqe until Linux 6.3, with other arguments before 5.19. */
 SEC("tp_btf/io_uring_submit_req")
-TRACEPOINT(io_uring_submit_req, struct io_kiocb *req)
+TRACEPOINT(ring_submit_req, struct io_kiocb *req)
 {
 	return submitted(argument(ctx, 0));
 }
 
 SEC("tp_btf/io_uring_submit_sqe")
-int io_uring_submit_sqe(unsigned long long *ctx)
+int ring_submit_sqe(unsigned long long *ctx)
 {
 	if (bpf_core_field_exists(((struct io_kiocb *)0)->cqe))
 		submitted(argument(ctx, 0));

@@ -422,7 +422,7 @@ impl Two {
         around.execution = Some(execution.commands.clone());
         let (files, files_stats) = start(Mechanism::FileAccess, &around);
         let mut attached = Attached::default();
-        let hooks = ["sys_exit", "sched_process_fork", "sched_process_exec", "sched_process_exit"];
+        let hooks = ["sys_exit", "process_fork", "process_exec", "process_exit"];
         attached.attach(&kernel, &hooks, None).unwrap();
         Self { kernel, attached, files, execution, files_stats, execution_stats, panics, alerts }
     }

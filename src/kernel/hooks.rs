@@ -233,13 +233,8 @@ mod tests {
     #[test]
     fn a_mechanism_that_is_off_attaches_nothing_of_its_own() {
         let some = programs(&[Mechanism::Execution, Mechanism::EnvVars], Actions(0), &[]);
-        let always = [
-            "sched_process_fork",
-            "sched_process_exec",
-            "sched_process_exit",
-            "cgroup_mkdir",
-            "cgroup_rmdir",
-        ];
+        let always =
+            ["process_fork", "process_exec", "process_exit", "cgroup_mkdir", "cgroup_rmdir"];
         assert_eq!(some, always);
     }
 

@@ -29,3 +29,18 @@ pub fn own() -> Vec<Value> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_keeps_of_a_name_tells_programs_apart() {
+        let ways = HOOKS.iter().flat_map(|hook| hook.ways);
+        let mut names: Vec<&str> = ways.flat_map(|way| way.programs).copied().collect();
+        names.sort_unstable();
+        names.dedup();
+        let kept = |name: &str| name.chars().take(15).collect::<String>();
+        assert!(names.windows(2).all(|pair| kept(pair[0]) != kept(pair[1])), "{names:?}");
+    }
+}

@@ -10,10 +10,7 @@ pub const HOOKS: &[Hook] = &[
         fact: "processes",
         // Always loaded: every other fact is told with its process and lineage.
         mechanisms: &Mechanism::ALL,
-        ways: &[tracepoint(
-            &["sched_process_fork", "sched_process_exec", "sched_process_exit"],
-            "",
-        )],
+        ways: &[tracepoint(&["process_fork", "process_exec", "process_exit"], "")],
         need: Need::Always,
         lacks: "",
         instead: "",
@@ -109,9 +106,9 @@ pub const HOOKS: &[Hook] = &[
         // Names are noted here for the files below.
         mechanisms: &[FileAccess, Activity],
         ways: &[
-            tracepoint(&["io_uring_submit_req"], "").asking("btf_trace_io_uring_submit_req"),
+            tracepoint(&["ring_submit_req"], "").asking("btf_trace_io_uring_submit_req"),
             // Its name until Linux 6.3.
-            tracepoint(&["io_uring_submit_sqe"], "").asking("btf_trace_io_uring_submit_sqe"),
+            tracepoint(&["ring_submit_sqe"], "").asking("btf_trace_io_uring_submit_sqe"),
         ],
         need: Need::Always,
         lacks: "requests are not told; nothing is missed if the kernel is built without io_uring \
