@@ -28,11 +28,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 	static __always_inline void name##_body(unsigned long long *ctx);                      \
 	int name(unsigned long long *ctx)                                                      \
 	{                                                                                      \
-		if (PREEMPTIBLE)                                                               \
-			bpf_preempt_disable();                                                 \
+		hold_cpu();                                                                    \
 		name##_body(ctx);                                                              \
-		if (PREEMPTIBLE)                                                               \
-			bpf_preempt_enable();                                                  \
+		release_cpu();                                                                 \
 		return 0;                                                                      \
 	}                                                                                      \
 	static __always_inline void name##_body(unsigned long long *ctx)

@@ -28,25 +28,35 @@ extern void bpf_local_irq_restore(unsigned long *flags) __ksym __weak;
 
 #define PREEMPTIBLE bpf_core_type_exists(class_srcu_fast_notrace_t)
 
+static __always_inline void hold_cpu(void)
+{
+	if (PREEMPTIBLE)
+		bpf_preempt_disable();
+}
+
+static __always_inline void release_cpu(void)
+{
+	if (PREEMPTIBLE) {
+		unsigned long flags;
+
+		bpf_local_irq_save(&flags);
+		bpf_preempt_enable();
+		bpf_local_irq_restore(&flags);
+	}
+}
+
 /* As BPF_PROG of libbpf: the arguments by their types. What the body returns is of no matter. */
 #define TRACEPOINT(name, args...)                                                              \
 	int name(unsigned long long *ctx);                                                     \
 	static __always_inline int name##_body(unsigned long long *ctx, ##args);               \
 	int name(unsigned long long *ctx)                                                      \
 	{                                                                                      \
-		if (PREEMPTIBLE)                                                               \
-			bpf_preempt_disable();                                                 \
+		hold_cpu();                                                                    \
 		_Pragma("GCC diagnostic push")                                                 \
 		_Pragma("GCC diagnostic ignored \"-Wint-conversion\"")                         \
 		name##_body(___bpf_ctx_cast(args));                                            \
 		_Pragma("GCC diagnostic pop")                                                  \
-		if (PREEMPTIBLE) {                                                             \
-			unsigned long flags;                                                   \
-                                                                                               \
-			bpf_local_irq_save(&flags);                                            \
-			bpf_preempt_enable();                                                  \
-			bpf_local_irq_restore(&flags);                                         \
-		}                                                                              \
+		release_cpu();                                                                 \
 		return 0;                                                                      \
 	}                                                                                      \
 	static __always_inline int name##_body(unsigned long long *ctx, ##args)

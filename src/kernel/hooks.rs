@@ -6,6 +6,7 @@
 
 mod table;
 
+use super::host;
 use super::objects::{self, Objects};
 use super::refusal::Refusal;
 use crate::event::{Actions, Mechanism};
@@ -94,11 +95,11 @@ const ESSENTIAL: [&str; 2] = ["processes", "processes that were there before"];
 
 /// Programs that need not be tried: what they ask for is not in this kernel.
 pub fn missing(objects: &Result<Objects, String>) -> Vec<Refusal> {
-    let btf = std::fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
+    let btf = std::fs::read(host::BTF).unwrap_or_default();
     let mut missing: Vec<Refusal> = Vec::new();
     for way in HOOKS.iter().flat_map(|hook| hook.ways) {
         let names = !way.asks.is_empty() && !btf.is_empty();
-        if names && !super::host::names(&btf, way.asks) {
+        if names && !host::names(&btf, way.asks) {
             let reason = format!("{}{}", Refusal::NO_NAME, way.asks);
             missing.extend(way.programs.first().map(|name| Refusal::new(*name, reason)));
         }

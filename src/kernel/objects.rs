@@ -78,7 +78,7 @@ pub fn chosen(text: &str, [open, close]: [char; 2]) -> Option<&str> {
 
 /// Whether a program has its CPU to itself: by the kernel's model, or because it can say so.
 fn preemption_is_ours() -> Result<bool, String> {
-    let btf = fs::read("/sys/kernel/btf/vmlinux").map_err(|error| format!("no BTF: {error}"))?;
+    let btf = fs::read(host::BTF).map_err(|error| format!("no BTF: {error}"))?;
     if host::names(&btf, GUARDED) {
         return Ok(true);
     }
